@@ -15,6 +15,7 @@ pub mod repo;
 pub mod unsubscribe;
 pub mod usecase;
 mod variants;
+pub mod views;
 
 pub use content::{Content, Filled, Texts};
 pub use language::Data;

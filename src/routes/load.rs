@@ -17,6 +17,7 @@ use crate::paging;
 use crate::templates::Templates;
 use crate::templates::content::Texts;
 use crate::templates::model::{NewTemplate, StoredTemplate, TemplateChange, TemplateListFilter};
+use crate::templates::views::TemplateView;
 
 /// The content of a file.
 #[derive(Debug, Deserialize)]
@@ -185,14 +186,17 @@ async fn put_template(templates: &Templates, entry: TemplateEntry, is_replacing:
     let texts = Texts { subject: entry.subject, text: entry.text, html: entry.html };
     let filter =
         TemplateListFilter { name: Some(entry.name.clone()), channel: Some(entry.channel), locale: None };
-    let (known, _) = templates.list(filter, None, i64::from(paging::LARGEST_LIMIT)).await?;
+    let limit = i64::from(paging::LARGEST_LIMIT);
+    let (known, _) = templates.list(filter, None, limit, TemplateView::from).await?;
     let Some(known) = known.into_iter().find(|known| known.locale == locale) else {
         let new = NewTemplate { name: entry.name, channel: entry.channel, locale, texts };
-        let answer = |made: &StoredTemplate| IdempotentResponse::new(201, None, made);
+        let answer =
+            |made: &StoredTemplate| IdempotentResponse::new(201, None, &TemplateView::from(made.clone()));
         templates.create(new, Mode::Commit(None), answer).await?;
         return Ok(PutResult::Created);
     };
-    if known.texts() == texts || !is_replacing {
+    let stored = Texts { subject: known.subject, text: known.text, html: known.html };
+    if stored == texts || !is_replacing {
         return Ok(PutResult::Kept);
     }
     let change =

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 pub use self::schema::{TemplateBody, TemplatePatch, TextTrialBody, TrialBody};
-use super::model::{StoredTemplate, TemplateListFilter, TemplatePreview, TemplateVersion, check_name};
+use super::model::{StoredTemplate, TemplateListFilter, check_name};
 use super::usecase::Templates;
+use super::views::{TemplatePreviewView, TemplateVersionView, TemplateView};
 use crate::db::types::TemplateId;
 use crate::error::{Complaints, Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
@@ -44,8 +45,8 @@ pub fn operations() -> Operations {
     request_body = TemplateBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the template that would be created", body = StoredTemplate),
-        (status = 201, description = "The template, with its path in `Location`", body = StoredTemplate,
+        (status = 200, description = "For a dry run: the template that would be created", body = TemplateView),
+        (status = 201, description = "The template, with its path in `Location`", body = TemplateView,
             headers(("Location" = String, description = "The path of the template"))),
         (status = 409, description = "A template with this name, channel and locale exists already"),
     ))]
@@ -54,8 +55,10 @@ pub async fn create_template(
     dry_run: DryRun,
     posted: Posted<TemplateBody>,
 ) -> Result<HttpResponse> {
-    let answer =
-        |made: &StoredTemplate| IdempotentResponse::created(format!("/api/v1/templates/{}", made.id), made);
+    let answer = |made: &StoredTemplate| {
+        let path = format!("/api/v1/templates/{}", made.id);
+        IdempotentResponse::created(path, &TemplateView::from(made.clone()))
+    };
     Ok(respond(service.create(posted.value.into_new()?, dry_run.mode(posted.key), answer).await?))
 }
 
@@ -103,22 +106,23 @@ impl ListQuery {
 ///
 /// Lists templates in the order of creation, a page at a time.
 #[utoipa::path(get, path = "/api/v1/templates", operation_id = "list_templates", tag = "templates", params(ListQuery),
-    responses((status = 200, description = "A page of templates", body = Page<StoredTemplate>)))]
+    responses((status = 200, description = "A page of templates", body = Page<TemplateView>)))]
 pub async fn list_templates(
     service: web::Data<Templates>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
     let (filter, cursor) = (query.filter()?, paging::cursor(query.cursor.as_deref())?);
-    let (items, next) = service.list(filter, cursor, paging::limit(query.limit.as_deref())?).await?;
+    let limit = paging::limit(query.limit.as_deref())?;
+    let (items, next) = service.list(filter, cursor, limit, TemplateView::from).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }
 
 /// Read a template
 #[utoipa::path(get, path = "/api/v1/templates/{id}", operation_id = "get_template", tag = "templates",
     params(("id" = uuid::Uuid, Path, description = "The id of the template")),
-    responses((status = 200, description = "The template with the version in use", body = StoredTemplate)))]
+    responses((status = 200, description = "The template with the version in use", body = TemplateView)))]
 pub async fn get_template(service: web::Data<Templates>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(TemplateView::from(service.get(path_id(&id)?).await?)))
 }
 
 /// Change a template
@@ -127,13 +131,13 @@ pub async fn get_template(service: web::Data<Templates>, id: web::Path<String>) 
 #[utoipa::path(patch, path = "/api/v1/templates/{id}", operation_id = "patch_template", tag = "templates",
     params(("id" = uuid::Uuid, Path, description = "The id of the template")),
     request_body = TemplatePatch,
-    responses((status = 200, description = "The changed template", body = StoredTemplate)))]
+    responses((status = 200, description = "The changed template", body = TemplateView)))]
 pub async fn patch_template(
     service: web::Data<Templates>,
     id: web::Path<String>,
     body: Json<TemplatePatch>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.patch(path_id(&id)?, body.0.into()).await?))
+    Ok(HttpResponse::Ok().json(TemplateView::from(service.patch(path_id(&id)?, body.0.into()).await?)))
 }
 
 /// Delete a template with all its versions
@@ -168,14 +172,15 @@ pub struct VersionsQuery {
 /// Lists the versions of a template, the newest first, a page at a time.
 #[utoipa::path(get, path = "/api/v1/templates/{id}/versions", operation_id = "list_template_versions",
     tag = "templates", params(("id" = uuid::Uuid, Path, description = "The id of the template"), VersionsQuery),
-    responses((status = 200, description = "A page of versions", body = Page<TemplateVersion>)))]
+    responses((status = 200, description = "A page of versions", body = Page<TemplateVersionView>)))]
 pub async fn list_template_versions(
     service: web::Data<Templates>,
     id: web::Path<String>,
     Query(query): Query<VersionsQuery>,
 ) -> Result<HttpResponse> {
     let (id, cursor) = (path_id(&id)?, paging::cursor(query.cursor.as_deref())?);
-    let (items, next) = service.versions(id, cursor, paging::limit(query.limit.as_deref())?).await?;
+    let limit = paging::limit(query.limit.as_deref())?;
+    let (items, next) = service.versions(id, cursor, limit, TemplateVersionView::from).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|version| version.to_string()) }))
 }
 
@@ -188,12 +193,13 @@ fn version(text: &str) -> Result<i32> {
     tag = "templates",
     params(("id" = uuid::Uuid, Path, description = "The id of the template"),
         ("version" = i32, Path, description = "The number of the version")),
-    responses((status = 200, description = "The version", body = TemplateVersion)))]
+    responses((status = 200, description = "The version", body = TemplateVersionView)))]
 pub async fn get_template_version(
     service: web::Data<Templates>,
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.version(path_id(&path.0)?, version(&path.1)?).await?))
+    Ok(HttpResponse::Ok()
+        .json(TemplateVersionView::from(service.version(path_id(&path.0)?, version(&path.1)?).await?)))
 }
 
 /// Restore an earlier version of a template
@@ -204,26 +210,28 @@ pub async fn get_template_version(
     operation_id = "restore_template_version", tag = "templates",
     params(("id" = uuid::Uuid, Path, description = "The id of the template"),
         ("version" = i32, Path, description = "The number of the version")),
-    responses((status = 200, description = "The changed template", body = StoredTemplate)))]
+    responses((status = 200, description = "The changed template", body = TemplateView)))]
 pub async fn restore_template_version(
     service: web::Data<Templates>,
     path: web::Path<(String, String)>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.restore(path_id(&path.0)?, version(&path.1)?).await?))
+    Ok(HttpResponse::Ok()
+        .json(TemplateView::from(service.restore(path_id(&path.0)?, version(&path.1)?).await?)))
 }
 
 /// Preview a template with data
 #[utoipa::path(post, path = "/api/v1/templates/{id}/preview", operation_id = "preview_template", tag = "templates",
     params(("id" = uuid::Uuid, Path, description = "The id of the template")),
     request_body = TrialBody,
-    responses((status = 200, description = "The rendered texts, or the error", body = TemplatePreview)))]
+    responses((status = 200, description = "The rendered texts, or the error", body = TemplatePreviewView)))]
 pub async fn preview_template(
     service: web::Data<Templates>,
     id: web::Path<String>,
     body: Json<TrialBody>,
 ) -> Result<HttpResponse> {
     let (version, data) = body.0.into_parts()?;
-    Ok(HttpResponse::Ok().json(service.preview(path_id(&id)?, version, data).await?))
+    Ok(HttpResponse::Ok()
+        .json(TemplatePreviewView::from(service.preview(path_id(&id)?, version, data).await?)))
 }
 
 /// Preview texts with data
@@ -231,8 +239,8 @@ pub async fn preview_template(
 /// Renders texts without creating a template.
 #[utoipa::path(post, path = "/api/v1/templates/preview", operation_id = "preview_texts", tag = "templates",
     request_body = TextTrialBody,
-    responses((status = 200, description = "The rendered texts, or the error", body = TemplatePreview)))]
+    responses((status = 200, description = "The rendered texts, or the error", body = TemplatePreviewView)))]
 pub async fn preview_texts(service: web::Data<Templates>, body: Json<TextTrialBody>) -> Result<HttpResponse> {
     let (channel, texts, data) = body.0.into_parts()?;
-    Ok(HttpResponse::Ok().json(service.preview_texts(channel, texts, data).await?))
+    Ok(HttpResponse::Ok().json(TemplatePreviewView::from(service.preview_texts(channel, texts, data).await?)))
 }

@@ -1,8 +1,5 @@
 //! Templates, their versions, and the rules of their names.
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use super::content::Texts;
 use crate::db::types::{TemplateId, Timestamp};
 use crate::error::{Error, Result};
@@ -27,36 +24,29 @@ pub fn check_name(name: &str) -> std::result::Result<(), &'static str> {
 }
 
 /// A template: the texts with one name, for one channel, in one language.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-#[schema(as = Template)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredTemplate {
     /// The template's id, assigned by the service.
     pub id: TemplateId,
     /// The name by which routes, notifications and mailings refer to it.
-    #[schema(example = "order.shipped")]
     pub name: String,
     /// The channel.
     pub channel: ChannelKind,
     /// The language of its readers; null for the fallback, which is used for languages without a template of this name.
     pub locale: Option<Locale>,
     /// The version in use; the first is 1.
-    #[schema(example = 1, minimum = 1)]
     pub version: i32,
     /// The subject, with placeholders; null on `sms`.
     pub subject: Option<String>,
     /// The text, with placeholders.
-    #[schema(example = "Dear {{ name }}, your order {{ payload.order_id }} has shipped.")]
     pub text: String,
     /// The text as HTML, with placeholders whose values are escaped; null on all channels but `email`.
     pub html: Option<String>,
     /// The placeholders, sorted.
-    #[schema(example = json!(["name", "payload.order_id"]))]
     pub placeholders: Vec<String>,
     /// The time of its creation.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time of the last change of its texts.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
@@ -93,10 +83,9 @@ pub fn placeholders(texts: &Texts, channel: ChannelKind) -> Result<Vec<String>> 
 }
 
 /// One version of a template's texts; it never changes.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TemplateVersion {
     /// The number of the version; the first is 1.
-    #[schema(example = 1, minimum = 1)]
     pub version: i32,
     /// The subject.
     pub subject: Option<String>,
@@ -107,7 +96,6 @@ pub struct TemplateVersion {
     /// The placeholders, sorted.
     pub placeholders: Vec<String>,
     /// The time of its creation.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
@@ -158,7 +146,7 @@ pub struct TemplateListFilter {
 }
 
 /// Texts that were rendered with the data of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplatePreview {
     /// The subject; null if there is none, or if the texts cannot be rendered.
     pub subject: Option<String>,

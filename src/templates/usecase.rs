@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::cache::{Cache, CachedTemplate};
@@ -107,19 +108,20 @@ impl Templates {
         self.db.read(move |c| repo::get(c, id)).await
     }
 
-    /// Returns the matching templates after `cursor`, in the order of creation.
+    /// Returns the matching templates after `cursor`, in the order of creation and in the form of `show`.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn list(
+    pub async fn list<V: Serialize + Send + 'static>(
         &self,
         filter: TemplateListFilter,
         cursor: Option<TemplateId>,
         limit: i64,
-    ) -> Result<(Vec<StoredTemplate>, Option<TemplateId>)> {
+        show: impl Fn(StoredTemplate) -> V + Send + 'static,
+    ) -> Result<(Vec<V>, Option<TemplateId>)> {
         let read = move |c: &mut AnyConnection| {
             let part = |after: Option<&TemplateId>, count| repo::list(c, &filter, after.copied(), count);
-            paging::page_of(limit, cursor, part, |template| template.id)
+            paging::page_of_views(limit, cursor, part, |template| template.id, show)
         };
         self.db.read(read).await
     }
@@ -184,19 +186,20 @@ impl Templates {
         Ok(())
     }
 
-    /// Returns the versions of a template before `cursor`, the newest first.
+    /// Returns the versions of a template before `cursor`, the newest first and in the form of `show`.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn versions(
+    pub async fn versions<V: Serialize + Send + 'static>(
         &self,
         id: TemplateId,
         cursor: Option<i32>,
         limit: i64,
-    ) -> Result<(Vec<TemplateVersion>, Option<i32>)> {
+        show: impl Fn(TemplateVersion) -> V + Send + 'static,
+    ) -> Result<(Vec<V>, Option<i32>)> {
         let read = move |c: &mut AnyConnection| {
             let part = |before: Option<&i32>, count| repo::versions(c, id, before.copied(), count);
-            let page = paging::page_of(limit, cursor, part, |version| version.version)?;
+            let page = paging::page_of_views(limit, cursor, part, |version| version.version, show)?;
             // every template has a version, so an empty page may mean that the template does not exist
             if page.0.is_empty() { repo::get(c, id).map(|_| page) } else { Ok(page) }
         };

@@ -7,6 +7,7 @@ use fanfare::error::{Error, Result};
 use fanfare::idempotency::{Created, IdempotentResponse, Mode};
 use fanfare::kinds::ChannelKind;
 use fanfare::templates::model::{NewTemplate, StoredTemplate, TemplateChange, TemplateListFilter};
+use fanfare::templates::views::{TemplateVersionView, TemplateView};
 use fanfare::templates::{Templates, Texts};
 
 use crate::on_each_database;
@@ -48,7 +49,14 @@ async fn said(templates: &Templates, name: &str, locale: Option<&str>) -> Option
 }
 
 async fn numbers(templates: &Templates, id: TemplateId) -> Vec<i32> {
-    templates.versions(id, None, 100).await.unwrap().0.into_iter().map(|version| version.version).collect()
+    templates
+        .versions(id, None, 100, TemplateVersionView::from)
+        .await
+        .unwrap()
+        .0
+        .into_iter()
+        .map(|version| version.version)
+        .collect()
 }
 
 on_each_database! {
@@ -70,16 +78,16 @@ on_each_database! {
         let restored = templates.restore(made.id, 1).await.unwrap();
         assert_eq!((restored.version, restored.text.as_str()), (3, "Dear {{ name }}"));
         assert_eq!(templates.restore(made.id, 3).await.unwrap(), restored, "it is in use");
-        let (some, next) = templates.versions(made.id, None, 2).await.unwrap();
+        let (some, next) = templates.versions(made.id, None, 2, TemplateVersionView::from).await.unwrap();
         assert_eq!((some.len(), next), (2, Some(2)));
-        assert_eq!(templates.versions(made.id, next, 2).await.unwrap().0, [first]);
+        assert_eq!(templates.versions(made.id, next, 2, TemplateVersionView::from).await.unwrap().0, [first.into()]);
 
         assert!(matches!(templates.patch(made.id, to("{{ a | nope }}")).await, Err(Error::Invalid(_))));
         assert!(matches!(templates.version(made.id, 4).await, Err(Error::NotFound { .. })));
         templates.delete(made.id).await.unwrap();
         for gone in [
             templates.get(made.id).await.err(),
-            templates.versions(made.id, None, 1).await.err(),
+            templates.versions(made.id, None, 1, TemplateVersionView::from).await.err(),
             templates.version(made.id, 1).await.err(),
             templates.restore(made.id, 1).await.err(),
             templates.delete(made.id).await.err(),
@@ -104,7 +112,7 @@ on_each_database! {
         assert!(matches!(templates.delete(base.id).await, Err(Error::Conflict(_))));
         let names = |filter: TemplateListFilter| {
             let templates = &templates;
-            async move { templates.list(filter, None, 10).await.unwrap().0.into_iter().map(|t| t.id).collect::<Vec<_>>() }
+            async move { templates.list(filter, None, 10, TemplateView::from).await.unwrap().0.into_iter().map(|t| t.id).collect::<Vec<_>>() }
         };
         assert_eq!(names(TemplateListFilter::default()).await, [base.id, de.id, push.id]);
         assert_eq!(names(TemplateListFilter { channel: Some(SMS), ..TemplateListFilter::default() }).await, [base.id, de.id]);
