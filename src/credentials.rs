@@ -11,6 +11,7 @@ pub mod rules;
 pub mod tokens;
 pub mod usecase;
 pub mod vault;
+pub mod views;
 
 pub use model::Credential;
 pub use usecase::Credentials;

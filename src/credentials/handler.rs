@@ -9,11 +9,13 @@ use utoipa::IntoParams;
 pub use self::schema::{CredentialBody, CredentialPatch, NewCredential};
 use super::model::Credential;
 use super::usecase::Credentials;
+use super::views::CredentialView;
 use crate::error::Result;
 use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Json, Query, Redacted};
 use crate::http::operations::{Operations, operations};
+use crate::idempotency::IdempotentResponse;
 use crate::paging::{self, Page};
 
 /// Returns the operations, each with its scope.
@@ -46,9 +48,9 @@ pub struct ListQuery {
 #[utoipa::path(post, path = "/api/v1/credentials", operation_id = "create_credential", tag = "requests",
     request_body = NewCredential, params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the credential that would be created", body = Credential),
+        (status = 200, description = "For a dry run: the credential that would be created", body = CredentialView),
         (status = 201, description = "The credential without its secrets, with its path in `Location`",
-            body = Credential,
+            body = CredentialView,
             headers(("Location" = String, description = "The path of the credential"))),
         (status = 409, description = "Another credential has the name, the service has no key to encrypt it with, or \
             an equal request with this key is running"),
@@ -59,20 +61,24 @@ pub async fn create_credential(
     posted: Posted<Redacted<CredentialBody>>,
 ) -> Result<HttpResponse> {
     let (name, kind, changes) = posted.value.0?.parts();
-    Ok(respond(credentials.create(&name, kind, changes, dry_run.mode(posted.key)).await?))
+    let answer = |made: &Credential| {
+        let path = format!("/api/v1/credentials/{}", made.name);
+        IdempotentResponse::created(path, &CredentialView::from(made.clone()))
+    };
+    Ok(respond(credentials.create(&name, kind, changes, dry_run.mode(posted.key), answer).await?))
 }
 
 /// List credentials
 ///
 /// Lists credentials in the order of their names, without their secrets.
 #[utoipa::path(get, path = "/api/v1/credentials", operation_id = "list_credentials", tag = "requests",
-    params(ListQuery), responses((status = 200, description = "A page of credentials", body = Page<Credential>)))]
+    params(ListQuery), responses((status = 200, description = "A page of credentials", body = Page<CredentialView>)))]
 pub async fn list_credentials(
     credentials: web::Data<Credentials>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
     let (limit, cursor) = (paging::limit(query.limit.as_deref())?, paging::cursor(query.cursor.as_deref())?);
-    let (items, next) = credentials.list(cursor, limit).await?;
+    let (items, next) = credentials.list(cursor, limit, CredentialView::from).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|name| name.to_string()) }))
 }
 
@@ -81,12 +87,12 @@ pub async fn list_credentials(
 /// Returns a credential without its secrets.
 #[utoipa::path(get, path = "/api/v1/credentials/{name}", operation_id = "get_credential", tag = "requests",
     params(("name" = super::model::Name, Path, description = "The name of the credential")),
-    responses((status = 200, description = "The credential", body = Credential)))]
+    responses((status = 200, description = "The credential", body = CredentialView)))]
 pub async fn get_credential(
     credentials: web::Data<Credentials>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(credentials.get(&name).await?))
+    Ok(HttpResponse::Ok().json(CredentialView::from(credentials.get(&name).await?)))
 }
 
 /// Change a credential
@@ -97,7 +103,7 @@ pub async fn get_credential(
     params(("name" = super::model::Name, Path, description = "The name of the credential")),
     request_body = CredentialPatch,
     responses(
-        (status = 200, description = "The changed credential", body = Credential),
+        (status = 200, description = "The changed credential", body = CredentialView),
         (status = 409, description = "The service lacks the key to decrypt or encrypt it"),
     ))]
 pub async fn patch_credential(
@@ -105,7 +111,7 @@ pub async fn patch_credential(
     name: web::Path<String>,
     body: Json<Redacted<CredentialPatch>>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(credentials.patch(&name, body.0.0?.into()).await?))
+    Ok(HttpResponse::Ok().json(CredentialView::from(credentials.patch(&name, body.0.0?.into()).await?)))
 }
 
 /// Delete a credential

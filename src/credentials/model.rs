@@ -158,22 +158,19 @@ pub enum Secret {
 }
 
 /// A credential, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The name by which requests refer to it.
     pub name: Name,
     /// A description for people.
     pub description: Option<String>,
     /// The public part, which depends on the kind.
-    #[serde(flatten)]
     pub shown: CredentialSummary,
     /// True if the service has the key that it was encrypted with.
     pub usable: bool,
     /// The time of its creation.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time of the last change by a request.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
@@ -233,11 +230,11 @@ impl StoredCredential {
         Ok(vault.seal(secrecy::ExposeSecret::expose_secret(&text), &self.bound()))
     }
 
-    /// Returns the credential as the API shows it.
+    /// Returns the credential without its secret.
     ///
     /// # Errors
     /// The same as [`StoredCredential::shown`].
-    pub fn view(&self, vault: &Vault) -> Result<Credential> {
+    pub fn without_secret(&self, vault: &Vault) -> Result<Credential> {
         Ok(Credential {
             name: self.name.parse().map_err(Error::internal)?,
             description: self.description.clone(),

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use super::cache::CredentialCache;
 use super::model::{Credential, Kind, Name, StoredCredential};
 use super::repo;
@@ -38,7 +40,7 @@ impl Credentials {
         Self { db, clock, guard, vault: Arc::new(vault), ring: CredentialCache::default() }
     }
 
-    /// Creates a credential.
+    /// Creates a credential. `answer` makes the response, which is stored under the idempotency key.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every invalid field; [`Error::Conflict`] if another credential has the name, or there is
@@ -49,6 +51,7 @@ impl Credentials {
         kind: Kind,
         new: CredentialChanges,
         mut mode: Mode,
+        answer: impl FnOnce(&Credential) -> Result<IdempotentResponse>,
     ) -> Result<Created<Credential>> {
         self.vault.require_key()?;
         if let Mode::Commit(Some(key)) = &mut mode {
@@ -70,9 +73,8 @@ impl Credentials {
             updated_at: now,
         };
         stored.close(&shown, &secret, &self.vault)?;
-        let credential = stored.view(&self.vault)?;
-        let answer =
-            IdempotentResponse::created(format!("/api/v1/credentials/{}", stored.name), &credential)?;
+        let credential = stored.without_secret(&self.vault)?;
+        let answer = answer(&credential)?;
         let store = move |c: &mut AnyConnection| repo::insert(c, &stored).map(|()| credential);
         idempotency::create(&self.db, (mode, uuid::Uuid::now_v7()), now, answer, store).await
     }
@@ -94,21 +96,26 @@ impl Credentials {
         let name = known(name)?;
         let asked = name.clone();
         let found = self.db.read(move |c| repo::find(c, asked.as_str())).await?;
-        found.ok_or_else(|| not_found(name.as_str()))?.view(&self.vault)
+        found.ok_or_else(|| not_found(name.as_str()))?.without_secret(&self.vault)
     }
 
-    /// Returns the credentials after `cursor`, in the order of their names.
+    /// Returns the credentials after `cursor`, in the order of their names and in the form of `show`.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn list(&self, cursor: Option<Name>, limit: i64) -> Result<(Vec<Credential>, Option<Name>)> {
+    pub async fn list<V: Serialize + Send + 'static>(
+        &self,
+        cursor: Option<Name>,
+        limit: i64,
+        show: impl Fn(Credential) -> V + Send + 'static,
+    ) -> Result<(Vec<V>, Option<Name>)> {
         let vault = Arc::clone(&self.vault);
         let read = move |c: &mut AnyConnection| {
             let part = |after: Option<&Name>, count| {
                 let stored = repo::list(c, after.map(Name::as_str), count)?;
-                stored.iter().map(|stored| stored.view(&vault)).collect::<Result<Vec<Credential>>>()
+                stored.iter().map(|stored| stored.without_secret(&vault)).collect::<Result<Vec<Credential>>>()
             };
-            paging::page_of(limit, cursor, part, |credential| credential.name.clone())
+            paging::page_of_views(limit, cursor, part, |credential| credential.name.clone(), show)
         };
         self.db.read(read).await
     }
@@ -136,7 +143,7 @@ impl Credentials {
                 renew(&mut stored, changes, &vault, &guard)?;
             }
             repo::update(c, &stored)?;
-            stored.view(&vault)
+            stored.without_secret(&vault)
         };
         let changed = self.db.write(change).await;
         self.ring.forget(name.as_str());

@@ -8,12 +8,13 @@ use fanfare::channels::keyring::{Authorization, Keyring, Unauthorized};
 use fanfare::clock::Clock;
 use fanfare::credentials::model::{ClientAuth, Kind};
 use fanfare::credentials::rules::CredentialChanges;
-use fanfare::credentials::{Credentials, Vault};
+use fanfare::credentials::views::CredentialView;
+use fanfare::credentials::{Credential, Credentials, Vault};
 use fanfare::db::types::Timestamp;
 use fanfare::db::{Db, DbOptions};
 use fanfare::egress::guard::{Guard, Settings};
-use fanfare::error::Error;
-use fanfare::idempotency::Mode;
+use fanfare::error::{self, Error};
+use fanfare::idempotency::{IdempotentResponse, Mode};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -38,6 +39,10 @@ fn guard(allowed: &str) -> Arc<Guard> {
     Arc::new(Guard::new(&settings).unwrap())
 }
 
+fn shown(made: &Credential) -> error::Result<IdempotentResponse> {
+    IdempotentResponse::created(made.name.to_string(), &CredentialView::from(made.clone()))
+}
+
 impl Node {
     async fn new() -> Self {
         let database = TestDb::new(Database::Sqlite);
@@ -55,7 +60,7 @@ impl Node {
     }
 
     async fn make(&self, name: &str, kind: Kind, changes: CredentialChanges) {
-        self.credentials.create(name, kind, changes, Mode::Commit(None)).await.unwrap();
+        self.credentials.create(name, kind, changes, Mode::Commit(None), shown).await.unwrap();
     }
 
     async fn asked(&self, name: &str) -> Result<Authorization, Unauthorized> {
@@ -309,7 +314,7 @@ async fn a_token_endpoint_is_where_users_addresses_may_be() {
     node.make("here", Kind::Oauth2, server.client("/token")).await;
     let private = CredentialChanges { token_url: text("http://10.1.2.3/token"), ..server.client("") };
     let refused =
-        node.credentials.create("there", Kind::Oauth2, private, Mode::Commit(None)).await.unwrap_err();
+        node.credentials.create("there", Kind::Oauth2, private, Mode::Commit(None), shown).await.unwrap_err();
     assert!(matches!(&refused, Error::Invalid(fields) if fields[0].field == "token_url"), "{refused}");
     // the URL was allowed when the credential was created, and no longer is
     let vault = Vault::parse(KEY).unwrap();
@@ -331,7 +336,8 @@ async fn a_service_account_is_known_to_google() {
     assert_eq!(node.bearer("firebase").await, "Bearer ya29.token-1");
     let told: Value = serde_json::from_str(&peer.line()).unwrap();
     assert_eq!(told["token"], 1, "the stand-in has checked the assertion: {told}");
-    let shown = serde_json::to_value(node.credentials.get("firebase").await.unwrap()).unwrap();
+    let shown =
+        serde_json::to_value(CredentialView::from(node.credentials.get("firebase").await.unwrap())).unwrap();
     let firebase = ["https://www.googleapis.com/auth/firebase.messaging"];
     assert_eq!((&shown["project_id"], &shown["scopes"]), (&json!("demo-project"), &json!(firebase)));
     assert_eq!(shown["client_email"], "sender@demo-project.iam.gserviceaccount.com");

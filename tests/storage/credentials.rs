@@ -8,11 +8,12 @@ use fanfare::channels::keyring::{Keyring, Unauthorized};
 use fanfare::credentials::model::Kind;
 use fanfare::credentials::rules::CredentialChanges;
 use fanfare::credentials::usecase::Rotated;
-use fanfare::credentials::{Credentials, Vault};
+use fanfare::credentials::views::CredentialView;
+use fanfare::credentials::{Credential, Credentials, Vault};
 use fanfare::db::AnyConnection;
 use fanfare::egress::guard::{self, Guard};
-use fanfare::error::Error;
-use fanfare::idempotency::{Created, IdempotencyKey, Mode};
+use fanfare::error::{Error, Result};
+use fanfare::idempotency::{Created, IdempotencyKey, IdempotentResponse, Mode};
 
 use crate::on_each_database;
 use crate::storage::stage::Stage;
@@ -80,6 +81,10 @@ async fn execute(stage: &Stage, sql: &'static str) {
     assert!(stage.db.write(write).await.unwrap() > 0, "{sql}");
 }
 
+fn shown(made: &Credential) -> Result<IdempotentResponse> {
+    IdempotentResponse::created(made.name.to_string(), &CredentialView::from(made.clone()))
+}
+
 fn conflict(error: &Error) -> &str {
     match error {
         Error::Conflict(why) => why,
@@ -91,17 +96,17 @@ on_each_database! {
     async fn no_secret_is_stored_as_it_is(kind: Database) {
         let stage = Stage::new(kind).await;
         let node = node(&stage, OLD);
-        node.create("basic", Kind::Basic, basic(PASSWORD), Mode::Commit(None)).await.unwrap();
+        node.create("basic", Kind::Basic, basic(PASSWORD), Mode::Commit(None), shown).await.unwrap();
         let nameless = CredentialChanges { username: Some(PASSWORD.into()), password: Some(String::new()), ..CredentialChanges::default() };
-        node.create("nameless", Kind::Basic, nameless, Mode::Commit(None)).await.unwrap();
-        node.create("bearer", Kind::Bearer, token(PASSWORD), Mode::Commit(None)).await.unwrap();
+        node.create("nameless", Kind::Basic, nameless, Mode::Commit(None), shown).await.unwrap();
+        node.create("bearer", Kind::Bearer, token(PASSWORD), Mode::Commit(None), shown).await.unwrap();
         let header = CredentialChanges { header: Some("X-Key".into()), value: Some(PASSWORD.into()), ..CredentialChanges::default() };
-        node.create("header", Kind::Header, header, Mode::Commit(None)).await.unwrap();
+        node.create("header", Kind::Header, header, Mode::Commit(None), shown).await.unwrap();
         let client = CredentialChanges {
             token_url: Some("https://auth.example/token".into()), client_id: Some("client".into()),
             client_secret: Some(PASSWORD.into()), ..CredentialChanges::default()
         };
-        node.create("client", Kind::Oauth2, client, Mode::Commit(None)).await.unwrap();
+        node.create("client", Kind::Oauth2, client, Mode::Commit(None), shown).await.unwrap();
         let table = table(&stage).await;
         assert_eq!(table.lines().count(), 5);
         for shown in ["user", "x-key", "https://auth.example/token", "\"client\""] {
@@ -119,13 +124,13 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let first = node(&stage, OLD);
         for name in ["a", "b"] {
-            first.create(name, Kind::Bearer, token(name), Mode::Commit(None)).await.unwrap();
+            first.create(name, Kind::Bearer, token(name), Mode::Commit(None), shown).await.unwrap();
         }
         let client = CredentialChanges {
             token_url: Some("https://auth.example/token".into()), client_id: Some("client".into()),
             client_secret: Some(PASSWORD.into()), ..CredentialChanges::default()
         };
-        first.create("c", Kind::Oauth2, client, Mode::Commit(None)).await.unwrap();
+        first.create("c", Kind::Oauth2, client, Mode::Commit(None), shown).await.unwrap();
         execute(&stage, "UPDATE credential SET sealed = (SELECT sealed FROM credential WHERE name = 'a') WHERE name = 'b'").await;
         execute(&stage, "UPDATE credential SET shown = replace(shown, 'auth.example', 'evil.example') WHERE name = 'c'").await;
         let node = node(&stage, OLD);
@@ -150,12 +155,12 @@ on_each_database! {
     async fn without_its_key_a_credential_is_seen_and_not_used(kind: Database) {
         let stage = Stage::new(kind).await;
         let first = node(&stage, OLD);
-        first.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(None)).await.unwrap();
-        first.create("b", Kind::Basic, basic(PASSWORD), Mode::Commit(None)).await.unwrap();
+        first.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(None), shown).await.unwrap();
+        first.create("b", Kind::Basic, basic(PASSWORD), Mode::Commit(None), shown).await.unwrap();
         for keys in [NEW, ""] {
             let node = node(&stage, keys);
             assert!(!node.get("a").await.unwrap().usable && first.get("a").await.unwrap().usable);
-            assert_eq!(node.list(None, 10).await.unwrap().0.len(), 2);
+            assert_eq!(node.list(None, 10, CredentialView::from).await.unwrap().0.len(), 2);
             let why = why_not(&node, "a").await;
             assert!(matches!(&why, Unauthorized::NotNow(why) if why.contains("CREDENTIALS_KEY")), "{why:?}");
             // changes that need no key work
@@ -165,7 +170,7 @@ on_each_database! {
             let refused = node.patch("b", CredentialChanges { username: Some("other".into()), ..CredentialChanges::default() }).await.unwrap_err();
             assert!(conflict(&refused).contains("give the secret again"), "{refused}");
         }
-        let refused = node(&stage, "").create("c", Kind::Bearer, token("x"), Mode::Commit(None)).await.unwrap_err();
+        let refused = node(&stage, "").create("c", Kind::Bearer, token("x"), Mode::Commit(None), shown).await.unwrap_err();
         assert!(conflict(&refused).contains("openssl rand -base64 32"), "{refused}");
         assert_eq!(bearer(&first, "a").await, format!("Bearer {PASSWORD}"), "nothing was half done");
         // a new secret is encrypted with the present key
@@ -185,14 +190,14 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let old = node(&stage, OLD);
         for name in ["a", "b", "c"] {
-            old.create(name, Kind::Bearer, token(name), Mode::Commit(None)).await.unwrap();
+            old.create(name, Kind::Bearer, token(name), Mode::Commit(None), shown).await.unwrap();
         }
         let before = table(&stage).await;
         let refused = node(&stage, NEW).rotate().await.unwrap_err();
         assert!(conflict(&refused).contains("decrypts a, b, c:"), "{refused}");
         assert_eq!(table(&stage).await, before);
         let both = node(&stage, &format!("{NEW} {OLD}"));
-        both.create("d", Kind::Bearer, token("d"), Mode::Commit(None)).await.unwrap();
+        both.create("d", Kind::Bearer, token("d"), Mode::Commit(None), shown).await.unwrap();
         assert_eq!(both.rotate().await.unwrap(), Rotated { all: 4, changed: 3 });
         assert_eq!(both.rotate().await.unwrap(), Rotated { all: 4, changed: 0 });
         let new = node(&stage, NEW);
@@ -208,7 +213,7 @@ on_each_database! {
     async fn a_change_is_heard_of_here_at_once_and_elsewhere_soon(kind: Database) {
         let stage = Stage::new(kind).await;
         let (here, there) = (node(&stage, OLD), node(&stage, OLD));
-        here.create("a", Kind::Bearer, token("first"), Mode::Commit(None)).await.unwrap();
+        here.create("a", Kind::Bearer, token("first"), Mode::Commit(None), shown).await.unwrap();
         assert!(there.exists("a").await.unwrap() && !there.exists("b").await.unwrap() && !there.exists("A b").await.unwrap());
         for node in [&here, &there] {
             assert_eq!(bearer(node, "a").await, "Bearer first");
@@ -229,7 +234,7 @@ on_each_database! {
         }
         assert_eq!(why_not(&here, "a").await, gone);
         // a credential that did not exist is found as soon as it is created
-        there.create("a", Kind::Bearer, token("third"), Mode::Commit(None)).await.unwrap();
+        there.create("a", Kind::Bearer, token("third"), Mode::Commit(None), shown).await.unwrap();
         assert_eq!(bearer(&here, "a").await, "Bearer third");
     }
 }
@@ -238,7 +243,7 @@ on_each_database! {
     async fn many_changes_at_once_lose_none(kind: Database) {
         let stage = Stage::new(kind).await;
         let node = Arc::new(node(&stage, OLD));
-        node.create("a", Kind::Basic, basic("p0"), Mode::Commit(None)).await.unwrap();
+        node.create("a", Kind::Basic, basic("p0"), Mode::Commit(None), shown).await.unwrap();
         let change = |changes: CredentialChanges| {
             let node = Arc::clone(&node);
             tokio::spawn(async move { node.patch("a", changes).await.unwrap() })
@@ -268,12 +273,12 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let node = node(&stage, OLD);
         let key = || IdempotencyKey { key: "k".into(), fingerprint: b"of a body with a password".to_vec(), keep: PATIENCE };
-        let made = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key()))).await.unwrap();
+        let made = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key())), shown).await.unwrap();
         let Created::New(_, answer) = made else { panic!("{made:?}") };
-        let again = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key()))).await.unwrap();
+        let again = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key())), shown).await.unwrap();
         assert_eq!(again, Created::Before(answer));
         let other = IdempotencyKey { fingerprint: b"of another".to_vec(), ..key() };
-        assert!(matches!(node.create("a", Kind::Bearer, token("x"), Mode::Commit(Some(other))).await, Err(Error::Invalid(_))));
+        assert!(matches!(node.create("a", Kind::Bearer, token("x"), Mode::Commit(Some(other)), shown).await, Err(Error::Invalid(_))));
         let read = |c: &mut AnyConnection| {
             let query = diesel::sql_query("SELECT fingerprint FROM idempotency_key");
             Ok(match c {
