@@ -68,7 +68,7 @@ use crate::inbox::{self, Inbox};
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, ShutdownTrigger, supervise, supervise_while_used};
 use crate::live::Live;
-use crate::live::observer::Observer;
+use crate::live::observer::MailingObserver;
 use crate::mailings::Mailings;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::messages::Messages;
@@ -229,7 +229,7 @@ impl App {
         let ways = (Arc::clone(&guard), Arc::clone(&book), Arc::clone(&credentials));
         let (work, partners) =
             work((&config, &secrets), background.clone(), ways, (&trigger, &shutdown)).await?;
-        let observer = Observer::new(tasks_db.clone(), clock.clone(), live.clone());
+        let observer = MailingObserver::new(tasks_db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
         let ways = (&guard, secrets.links(&config));
         let doors = Dependencies::new(&config, runtime.clone(), (&partners, &shutdown), ways);

@@ -78,7 +78,7 @@ pub fn page_of<T: PageItem, K>(
 ///
 /// # Errors
 /// Those of `read`.
-pub fn page_of_views<T, V: Serialize, K>(
+pub fn page_of_views<T, V: PageItem, K>(
     limit: i64,
     first: Option<K>,
     mut read: impl FnMut(Option<&K>, i64) -> Result<Vec<T>>,
@@ -98,7 +98,9 @@ pub fn page_of_views<T, V: Serialize, K>(
         let is_more = part.len() > wanted;
         part.truncate(wanted);
         for item in part {
-            bytes += item.length();
+            let key = cursor(&item);
+            let view = show(item);
+            bytes += view.length();
             if bytes > LARGEST_PAGE && !items.is_empty() {
                 return Ok((items, after));
             }

@@ -91,7 +91,7 @@ pub async fn get_client(clients: web::Data<Clients>, id: web::Path<String>) -> R
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub struct ClientsQuery {
     /// Lists only clients with this operator code.
     #[param(value_type = Option<OperatorCode>, inline, nullable = false)]
     mobile_operator_code: Option<String>,
@@ -116,7 +116,7 @@ pub struct ListQuery {
     path = "/api/v1/clients",
     operation_id = "list_clients",
     tag = "clients",
-    params(ListQuery),
+    params(ClientsQuery),
     responses(
         (status = 200, description = "A page of clients, or all of them as CSV", content(
             (Page<ClientView> = "application/json"), (String = "text/csv"))),
@@ -125,7 +125,7 @@ pub struct ListQuery {
 pub async fn list_clients(
     clients: web::Data<Clients>,
     request: HttpRequest,
-    query: Query<ListQuery>,
+    query: Query<ClientsQuery>,
 ) -> Result<HttpResponse> {
     let query = query.0;
     let mut wrong = Complaints::default();

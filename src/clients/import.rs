@@ -43,7 +43,7 @@ mod store;
 pub use self::columns::MOST_ATTRIBUTES;
 pub use self::encoding::labelled;
 pub use self::options::{ImportOptions, Mapping, MatchBy};
-pub use self::progress::{Progress, Stopped};
+pub use self::progress::{FileProgress, Stopped};
 pub use self::report::{
     Assumed, ImportReport, LISTED_REJECTIONS, MappedColumn, PreviewRow, Rejection, Warning,
 };

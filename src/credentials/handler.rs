@@ -33,7 +33,7 @@ pub fn operations() -> Operations {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub struct CredentialsQuery {
     /// The largest number of items to return, 1 to 1000, by default 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, nullable = false)]
     limit: Option<String>,
@@ -72,10 +72,10 @@ pub async fn create_credential(
 ///
 /// Lists credentials in the order of their names, without their secrets.
 #[utoipa::path(get, path = "/api/v1/credentials", operation_id = "list_credentials", tag = "requests",
-    params(ListQuery), responses((status = 200, description = "A page of credentials", body = Page<CredentialView>)))]
+    params(CredentialsQuery), responses((status = 200, description = "A page of credentials", body = Page<CredentialView>)))]
 pub async fn list_credentials(
     credentials: web::Data<Credentials>,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<CredentialsQuery>,
 ) -> Result<HttpResponse> {
     let (limit, cursor) = (paging::limit(query.limit.as_deref())?, paging::cursor(query.cursor.as_deref())?);
     let (items, next) = credentials.list(cursor, limit, CredentialView::from).await?;
@@ -86,7 +86,7 @@ pub async fn list_credentials(
 ///
 /// Returns a credential without its secrets.
 #[utoipa::path(get, path = "/api/v1/credentials/{name}", operation_id = "get_credential", tag = "requests",
-    params(("name" = super::model::Name, Path, description = "The name of the credential")),
+    params(("name" = super::model::CredentialName, Path, description = "The name of the credential")),
     responses((status = 200, description = "The credential", body = CredentialView)))]
 pub async fn get_credential(
     credentials: web::Data<Credentials>,
@@ -100,7 +100,7 @@ pub async fn get_credential(
 /// Changes fields of a credential, which must be fields of its kind. A new secret is used for every later attempt, also
 /// of waiting requests. An absent field keeps its value. Null clears `scope`, `audience` and `description`.
 #[utoipa::path(patch, path = "/api/v1/credentials/{name}", operation_id = "patch_credential", tag = "requests",
-    params(("name" = super::model::Name, Path, description = "The name of the credential")),
+    params(("name" = super::model::CredentialName, Path, description = "The name of the credential")),
     request_body = CredentialPatch,
     responses(
         (status = 200, description = "The changed credential", body = CredentialView),
@@ -118,7 +118,7 @@ pub async fn patch_credential(
 ///
 /// Deletes a credential. Requests that use it fail from then on.
 #[utoipa::path(delete, path = "/api/v1/credentials/{name}", operation_id = "delete_credential", tag = "requests",
-    params(("name" = super::model::Name, Path, description = "The name of the credential")),
+    params(("name" = super::model::CredentialName, Path, description = "The name of the credential")),
     responses((status = 204, description = "The credential was deleted")))]
 pub async fn delete_credential(
     credentials: web::Data<Credentials>,

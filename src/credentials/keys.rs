@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
 use super::cache::{CachedCredential, KeyLookup};
-use super::model::{CredentialSummary, Secret, StoredCredential};
+use super::model::{CredentialSecret, CredentialSummary, StoredCredential};
 use super::repo;
 use super::tokens::TokenRequest;
 use super::usecase::{Credentials, unopened};
@@ -78,27 +78,30 @@ impl Credentials {
     }
 
     /// Returns `None` for parts of different kinds and for parts that are not valid. The service never stores these.
-    fn held_of(&self, shown: CredentialSummary, secret: Secret) -> Option<CachedCredential> {
+    fn held_of(&self, shown: CredentialSummary, secret: CredentialSecret) -> Option<CachedCredential> {
         let fetched = |asking: TokenRequest| {
             Some(CachedCredential::Fetched(Box::new(TokenCache::new(asking, self.clock.clone()))))
         };
         match (shown, secret) {
-            (CredentialSummary::Basic { username }, Secret::Basic { username: hidden, password }) => {
+            (
+                CredentialSummary::Basic { username },
+                CredentialSecret::Basic { username: hidden, password },
+            ) => {
                 let user = username.or(hidden)?;
                 fixed(AUTHORIZATION, &format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
             }
-            (CredentialSummary::Bearer, Secret::Bearer { token }) => {
+            (CredentialSummary::Bearer, CredentialSecret::Bearer { token }) => {
                 fixed(AUTHORIZATION, &format!("Bearer {token}"))
             }
-            (CredentialSummary::Header { header }, Secret::Header { value }) => {
+            (CredentialSummary::Header { header }, CredentialSecret::Header { value }) => {
                 fixed(HeaderName::try_from(header).ok()?, &value)
             }
-            (shown @ CredentialSummary::Oauth2 { .. }, Secret::Oauth2 { client_secret }) => {
+            (shown @ CredentialSummary::Oauth2 { .. }, CredentialSecret::Oauth2 { client_secret }) => {
                 fetched(TokenRequest::as_client(Arc::clone(&self.guard), shown, &client_secret)?)
             }
             (
                 CredentialSummary::GoogleServiceAccount { scopes, .. },
-                Secret::GoogleServiceAccount { service_account },
+                CredentialSecret::GoogleServiceAccount { service_account },
             ) => fetched(TokenRequest::as_account(Arc::clone(&self.guard), &scopes, service_account)?),
             _ => None,
         }

@@ -40,24 +40,24 @@ pub enum ClientAuth {
 
 /// The name of a credential: 1 to 64 characters, which are letters a to z, digits, `_`, `.` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
-#[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$", example = "crm")]
+#[schema(as = Name, min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$", example = "crm")]
 #[serde(transparent)]
-pub struct Name(String);
+pub struct CredentialName(String);
 
-impl Name {
+impl CredentialName {
     /// Returns the name as requests have it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for CredentialName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl FromStr for Name {
+impl FromStr for CredentialName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -127,7 +127,7 @@ impl CredentialSummary {
 /// The secret part of a credential, which is stored encrypted. It has no `Debug`, so that no log can show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Secret {
+pub enum CredentialSecret {
     /// See [`CredentialSummary::Basic`].
     Basic {
         /// The username, if it is the secret.
@@ -161,7 +161,7 @@ pub enum Secret {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The name by which requests refer to it.
-    pub name: Name,
+    pub name: CredentialName,
     /// A description for people.
     pub description: Option<String>,
     /// The public part, which depends on the kind.
@@ -183,7 +183,7 @@ pub struct StoredCredential {
     pub description: Option<String>,
     /// [`CredentialSummary`] as JSON, byte for byte, because the encrypted part is bound to it.
     pub shown: String,
-    /// [`Secret`] as JSON, encrypted.
+    /// [`CredentialSecret`] as JSON, encrypted.
     pub sealed: String,
     /// The time of its creation.
     pub created_at: Timestamp,
@@ -197,7 +197,12 @@ impl StoredCredential {
     ///
     /// # Errors
     /// [`Error::Conflict`] without a key.
-    pub fn close(&mut self, shown: &CredentialSummary, secret: &Secret, vault: &Vault) -> Result<()> {
+    pub fn close(
+        &mut self,
+        shown: &CredentialSummary,
+        secret: &CredentialSecret,
+        vault: &Vault,
+    ) -> Result<()> {
         self.shown = json(shown)?;
         self.sealed = vault.seal(&json(secret)?, &self.bound())?;
         Ok(())
@@ -216,7 +221,7 @@ impl StoredCredential {
     ///
     /// # Errors
     /// The reason why it cannot be decrypted.
-    pub fn secret(&self, vault: &Vault) -> Result<Secret, DecryptError> {
+    pub fn secret(&self, vault: &Vault) -> Result<CredentialSecret, DecryptError> {
         let text = vault.open(&self.sealed, &self.bound())?;
         serde_json::from_str(secrecy::ExposeSecret::expose_secret(&text)).map_err(|_| DecryptError::Changed)
     }

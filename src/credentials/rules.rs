@@ -3,7 +3,7 @@
 use hyper::header::HeaderName;
 use serde_json::{Value, json};
 
-use super::model::{ClientAuth, CredentialSummary, Kind, Secret};
+use super::model::{ClientAuth, CredentialSecret, CredentialSummary, Kind};
 use crate::channels::IDEMPOTENCY_KEY;
 use crate::egress::guard::is_the_guards;
 use crate::error::{Complaints, Result};
@@ -59,7 +59,7 @@ pub type UrlCheck<'a> = &'a dyn Fn(&str) -> std::result::Result<(), String>;
 
 impl CredentialChanges {
     /// Returns the fields of a credential, without secret fields if its secret could not be decrypted.
-    pub fn of(shown: CredentialSummary, secret: Option<Secret>) -> Self {
+    pub fn of(shown: CredentialSummary, secret: Option<CredentialSecret>) -> Self {
         let mut all = Self::default();
         match shown {
             CredentialSummary::Basic { username } => all.username = username,
@@ -73,14 +73,14 @@ impl CredentialChanges {
         }
         match secret {
             None => {}
-            Some(Secret::Basic { username, password }) => {
+            Some(CredentialSecret::Basic { username, password }) => {
                 all.username = all.username.or(username);
                 all.password = Some(password);
             }
-            Some(Secret::Bearer { token }) => all.token = Some(token),
-            Some(Secret::Header { value }) => all.value = Some(value),
-            Some(Secret::Oauth2 { client_secret }) => all.client_secret = Some(client_secret),
-            Some(Secret::GoogleServiceAccount { service_account }) => {
+            Some(CredentialSecret::Bearer { token }) => all.token = Some(token),
+            Some(CredentialSecret::Header { value }) => all.value = Some(value),
+            Some(CredentialSecret::Oauth2 { client_secret }) => all.client_secret = Some(client_secret),
+            Some(CredentialSecret::GoogleServiceAccount { service_account }) => {
                 all.service_account = Some(service_account.into());
             }
         }
@@ -174,7 +174,7 @@ pub fn make(
     changes: CredentialChanges,
     check_url: UrlCheck<'_>,
     mut wrong: Complaints,
-) -> Result<(CredentialSummary, Secret)> {
+) -> Result<(CredentialSummary, CredentialSecret)> {
     check_description(&changes, &mut wrong);
     let (needed, possible) = (needed(kind), possible(kind));
     for part in changes.given().filter(|part| !needed.contains(part) && !possible.contains(part)) {
@@ -213,7 +213,10 @@ const VISIBLE: (fn(char) -> bool, &str) =
     (|c| c.is_ascii_graphic(), "visible ASCII characters, without spaces");
 const TEXT: (fn(char) -> bool, &str) = (|c| !c.is_control(), "characters without control characters");
 
-fn basic(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(CredentialSummary, Secret)> {
+fn basic(
+    changes: CredentialChanges,
+    wrong: &mut Complaints,
+) -> Option<(CredentialSummary, CredentialSecret)> {
     let (username, password) = (changes.username?, changes.password?);
     // RFC 7617, 2: the first colon ends the username
     let (is_fine, what): (fn(char) -> bool, _) =
@@ -224,16 +227,25 @@ fn basic(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(Credenti
         wrong.add("password", "must not be empty if the username is");
     }
     let (shown, hidden) = if password.is_empty() { (None, Some(username)) } else { (Some(username), None) };
-    Some((CredentialSummary::Basic { username: shown }, Secret::Basic { username: hidden, password }))
+    Some((
+        CredentialSummary::Basic { username: shown },
+        CredentialSecret::Basic { username: hidden, password },
+    ))
 }
 
-fn bearer(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(CredentialSummary, Secret)> {
+fn bearer(
+    changes: CredentialChanges,
+    wrong: &mut Complaints,
+) -> Option<(CredentialSummary, CredentialSecret)> {
     let token = changes.token?;
     check(wrong, ("token", &token), (1, LONGEST_SECRET), VISIBLE);
-    Some((CredentialSummary::Bearer, Secret::Bearer { token }))
+    Some((CredentialSummary::Bearer, CredentialSecret::Bearer { token }))
 }
 
-fn header(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(CredentialSummary, Secret)> {
+fn header(
+    changes: CredentialChanges,
+    wrong: &mut Complaints,
+) -> Option<(CredentialSummary, CredentialSecret)> {
     let (header, value) = (changes.header?, changes.value?);
     match HeaderName::try_from(header.as_str()) {
         Ok(_) if header.len() > LONGEST_TEXT => wrong.add("header", "must be 1 to 1000 characters"),
@@ -247,14 +259,17 @@ fn header(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(Credent
     if value.trim() != value {
         wrong.add("value", "must not begin or end with a space");
     }
-    Some((CredentialSummary::Header { header: header.to_ascii_lowercase() }, Secret::Header { value }))
+    Some((
+        CredentialSummary::Header { header: header.to_ascii_lowercase() },
+        CredentialSecret::Header { value },
+    ))
 }
 
 fn oauth2(
     changes: CredentialChanges,
     check_url: UrlCheck<'_>,
     wrong: &mut Complaints,
-) -> Option<(CredentialSummary, Secret)> {
+) -> Option<(CredentialSummary, CredentialSecret)> {
     let (scope, audience) = (changes.scope.flatten(), changes.audience.flatten());
     if let Some(scope) = &scope {
         // RFC 6749, 3.3: tokens separated by one space
@@ -279,7 +294,7 @@ fn oauth2(
     check(wrong, ("client_secret", &client_secret), (1, LONGEST_SECRET), PRINTABLE);
     let client_auth = changes.client_auth.unwrap_or_default();
     let shown = CredentialSummary::Oauth2 { token_url, client_id, scope, audience, client_auth };
-    Some((shown, Secret::Oauth2 { client_secret }))
+    Some((shown, CredentialSecret::Oauth2 { client_secret }))
 }
 
 /// Returns true for a `scope-token` of RFC 6749, 3.3.
@@ -291,7 +306,7 @@ fn google(
     changes: CredentialChanges,
     check_url: UrlCheck<'_>,
     wrong: &mut Complaints,
-) -> Option<(CredentialSummary, Secret)> {
+) -> Option<(CredentialSummary, CredentialSecret)> {
     let scopes = changes.scopes.unwrap_or_else(|| vec![FIREBASE_SCOPE.to_owned()]);
     let is_fine = |scope: &String| is_scope(scope) && scope.len() <= LONGEST_TEXT;
     if !(1..=MOST_SCOPES).contains(&scopes.len()) || !scopes.iter().all(is_fine) {
@@ -323,7 +338,7 @@ fn google(
         token_uri,
         scopes,
     };
-    Some((shown, Secret::GoogleServiceAccount { service_account: kept.to_string() }))
+    Some((shown, CredentialSecret::GoogleServiceAccount { service_account: kept.to_string() }))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::cache::CredentialCache;
-use super::model::{Credential, Kind, Name, StoredCredential};
+use super::model::{Credential, CredentialName, Kind, StoredCredential};
 use super::repo;
 use super::rules::{self, CredentialChanges};
 use super::vault::{DecryptError, Vault};
@@ -59,7 +59,7 @@ impl Credentials {
             key.fingerprint = self.vault.blind(&key.fingerprint)?;
         }
         let mut wrong = Complaints::default();
-        let name = wrong.check("name", name.parse::<Name>());
+        let name = wrong.check("name", name.parse::<CredentialName>());
         let description = new.description.clone().flatten();
         let (shown, secret) = rules::make(kind, new, &self.url_check(), wrong)?;
         let name = name.ok_or_else(|| Error::invalid("name", "is missing"))?.to_string();
@@ -84,7 +84,7 @@ impl Credentials {
     /// # Errors
     /// Database errors.
     pub async fn exists(&self, name: &str) -> Result<bool> {
-        let Ok(name) = name.parse::<Name>() else { return Ok(false) };
+        let Ok(name) = name.parse::<CredentialName>() else { return Ok(false) };
         self.db.read(move |c| repo::exists(c, name.as_str())).await
     }
 
@@ -105,14 +105,14 @@ impl Credentials {
     /// Database errors.
     pub async fn list<V: Serialize + Send + 'static>(
         &self,
-        cursor: Option<Name>,
+        cursor: Option<CredentialName>,
         limit: i64,
         show: impl Fn(Credential) -> V + Send + 'static,
-    ) -> Result<(Vec<V>, Option<Name>)> {
+    ) -> Result<(Vec<V>, Option<CredentialName>)> {
         let vault = Arc::clone(&self.vault);
         let read = move |c: &mut AnyConnection| {
-            let part = |after: Option<&Name>, count| {
-                let stored = repo::list(c, after.map(Name::as_str), count)?;
+            let part = |after: Option<&CredentialName>, count| {
+                let stored = repo::list(c, after.map(CredentialName::as_str), count)?;
                 stored.iter().map(|stored| stored.without_secret(&vault)).collect::<Result<Vec<Credential>>>()
             };
             paging::page_of_views(limit, cursor, part, |credential| credential.name.clone(), show)
@@ -246,7 +246,7 @@ fn unrotated(lost: &[String]) -> Error {
     ))
 }
 
-fn known(name: &str) -> Result<Name> {
+fn known(name: &str) -> Result<CredentialName> {
     name.parse().map_err(|_| not_found(name))
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::model::{Credential, CredentialSummary, Name};
+use super::model::{Credential, CredentialName, CredentialSummary};
 use crate::db::types::Timestamp;
 
 /// A credential, without its secret.
@@ -11,7 +11,7 @@ use crate::db::types::Timestamp;
 #[schema(as = Credential)]
 pub struct CredentialView {
     /// The name by which requests refer to it.
-    pub name: Name,
+    pub name: CredentialName,
     /// A description for people.
     pub description: Option<String>,
     /// The public part, which depends on the kind.

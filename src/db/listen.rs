@@ -101,12 +101,12 @@ impl Db {
 }
 
 /// State shared by a thread that listens and the one that watches it.
-struct Watch {
+struct ListenerState {
     over: AtomicBool,
     seen: Mutex<Instant>,
 }
 
-impl Watch {
+impl ListenerState {
     fn see(&self) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -120,7 +120,8 @@ impl Watch {
 /// server cannot be interrupted.
 fn keep_listening(opener: &Opener, over: &AtomicBool, heard: &NotificationHandler) {
     while !over.load(Ordering::Acquire) {
-        let watch = Arc::new(Watch { over: AtomicBool::new(false), seen: Mutex::new(Instant::now()) });
+        let watch =
+            Arc::new(ListenerState { over: AtomicBool::new(false), seen: Mutex::new(Instant::now()) });
         let thread = {
             let (opener, watch, heard) = (opener.clone(), Arc::clone(&watch), Arc::clone(heard));
             thread::Builder::new().name("postgres-ear".into()).spawn(move || listen(&opener, &watch, &heard))
@@ -146,7 +147,7 @@ fn keep_listening(opener: &Opener, over: &AtomicBool, heard: &NotificationHandle
     }
 }
 
-fn listen(opener: &Opener, watch: &Watch, heard: &NotificationHandler) {
+fn listen(opener: &Opener, watch: &ListenerState, heard: &NotificationHandler) {
     if let Ok(AnyConnection::Postgres(mut connection)) = opener.open()
         && let Err(error) = follow(&mut connection, watch, heard)
     {
@@ -155,7 +156,11 @@ fn listen(opener: &Opener, watch: &Watch, heard: &NotificationHandler) {
 }
 
 /// Reads notifications until the watch ends.
-fn follow(connection: &mut PgConnection, watch: &Watch, heard: &NotificationHandler) -> QueryResult<()> {
+fn follow(
+    connection: &mut PgConnection,
+    watch: &ListenerState,
+    heard: &NotificationHandler,
+) -> QueryResult<()> {
     connection.batch_execute(&format!("LISTEN {CHANNEL}"))?;
     heard("");
     let mut asked = Instant::now();

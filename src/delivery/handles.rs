@@ -20,7 +20,7 @@ use crate::kinds::{ChannelKind, ProviderState};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::messages::cancelling::Recall;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::sending::usecase::Switch;
 
 /// The limits of a channel, from which its rate is estimated.

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::clients::jobs::model::ImportProgress;
 use crate::db::types::{BatchId, EndpointId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, Disabled, NotificationStatus};
-use crate::mailings::model::Progress;
+use crate::mailings::model::MailingProgress;
 
 /// A status change of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -47,11 +47,11 @@ pub struct EndpointChange {
 
 /// An event for subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum LiveEvent {
     /// The status of a notification changed.
     Notification(Change),
     /// The status or the counts of a mailing changed.
-    Mailing(Progress),
+    Mailing(MailingProgress),
     /// This node disabled or enabled a webhook endpoint.
     Endpoint(EndpointChange),
     /// An import of this node progressed.
@@ -73,14 +73,14 @@ pub struct EventFilter {
 
 impl EventFilter {
     /// Returns true if the event matches.
-    pub fn lets_through(&self, event: &Event) -> bool {
+    pub fn lets_through(&self, event: &LiveEvent) -> bool {
         let (mailing, batch, channel) = match event {
-            Event::Notification(change) => (None, change.batch, change.channel),
-            Event::Mailing(progress) => (Some(progress.mailing_id), None, progress.channel),
-            Event::Endpoint(_) => (None, None, ChannelKind::Webhook),
+            LiveEvent::Notification(change) => (None, change.batch, change.channel),
+            LiveEvent::Mailing(progress) => (Some(progress.mailing_id), None, progress.channel),
+            LiveEvent::Endpoint(_) => (None, None, ChannelKind::Webhook),
             // an import has no mailing, batch or channel
-            Event::Import(_) => return *self == Self::default(),
-            Event::Missed => return self.lets_notifications_through(),
+            LiveEvent::Import(_) => return *self == Self::default(),
+            LiveEvent::Missed => return self.lets_notifications_through(),
         };
         (self.mailing.is_none() || self.mailing == mailing)
             && (self.batch.is_none() || self.batch == batch)

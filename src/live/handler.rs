@@ -8,7 +8,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::board::Overtaken;
-use super::event::{Event, EventFilter};
+use super::event::{EventFilter, LiveEvent};
 use super::publisher::{Live, Watch};
 use crate::error::{Complaints, Error, Result};
 use crate::http::events::{self, EventSource};
@@ -113,13 +113,13 @@ impl EventSource for Watch {
 }
 
 /// Serializes an event.
-fn text(id: &str, event: &Event) -> String {
+fn text(id: &str, event: &LiveEvent) -> String {
     match event {
-        Event::Notification(change) => events::event("notification", id, change),
-        Event::Mailing(progress) => events::event("mailing", id, &MailingProgressView::from(progress)),
-        Event::Endpoint(change) => events::event("webhook_endpoint", id, change),
-        Event::Import(progress) => events::event("import", id, progress),
-        Event::Missed => events::reset(id),
+        LiveEvent::Notification(change) => events::event("notification", id, change),
+        LiveEvent::Mailing(progress) => events::event("mailing", id, &MailingProgressView::from(progress)),
+        LiveEvent::Endpoint(change) => events::event("webhook_endpoint", id, change),
+        LiveEvent::Import(progress) => events::event("import", id, progress),
+        LiveEvent::Missed => events::reset(id),
     }
 }
 

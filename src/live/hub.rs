@@ -14,11 +14,11 @@ const AT_ONCE: usize = 256;
 const LOOKED_AT: usize = 1000;
 
 /// The serialized form of an event, written once for all its subscribers.
-pub type Text = Arc<OnceLock<Box<str>>>;
+pub type EventText = Arc<OnceLock<Box<str>>>;
 
 /// The ring and the positions in it. Events are numbered from 1. `T` is the topic of a subscriber.
 pub struct EventRing<E, T> {
-    ring: VecDeque<(E, Text)>,
+    ring: VecDeque<(E, EventText)>,
     kept: usize,
     /// The number of the newest event.
     head: u64,
@@ -43,7 +43,7 @@ struct Subscriber<T> {
 /// The result of a read.
 pub struct ReadResult<E> {
     /// The matching events with their numbers.
-    pub events: Vec<(u64, E, Text)>,
+    pub events: Vec<(u64, E, EventText)>,
     /// True if there are more events to examine.
     pub more: bool,
 }
@@ -75,7 +75,7 @@ impl<E: Copy, T> EventRing<E, T> {
         if self.ring.len() >= self.kept {
             self.ring.pop_front();
         }
-        self.ring.push_back((event, Text::default()));
+        self.ring.push_back((event, EventText::default()));
         self.head += 1;
         if self.slowest < self.tail() {
             self.drop_overtaken();

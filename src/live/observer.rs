@@ -20,7 +20,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 /// Publishes changes of mailings, whichever node sends them. It reads the database only while mailings have
 /// subscribers.
-pub struct Observer {
+pub struct MailingObserver {
     db: Db,
     clock: Clock,
     live: Live,
@@ -29,7 +29,7 @@ pub struct Observer {
     looked_at: Timestamp,
 }
 
-impl Observer {
+impl MailingObserver {
     /// Creates an observer that publishes to `live`.
     pub fn new(db: Db, clock: Clock, live: Live) -> Self {
         let looked_at = clock.now();

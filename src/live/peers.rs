@@ -74,12 +74,12 @@ pub struct Peers {
 struct PeerState {
     /// The final states of notifications that callers wait for.
     awaited: VecDeque<Change>,
-    notifications: Topic<Change>,
-    inboxes: Topic<InboxChange>,
+    notifications: PeerTopic<Change>,
+    inboxes: PeerTopic<InboxChange>,
     here: bool,
 }
 
-struct Topic<C> {
+struct PeerTopic<C> {
     changes: VecDeque<C>,
     missed: bool,
     /// The time until which another node wants changes.
@@ -89,13 +89,13 @@ struct Topic<C> {
     since: Option<Instant>,
 }
 
-impl<C> Default for Topic<C> {
+impl<C> Default for PeerTopic<C> {
     fn default() -> Self {
         Self { changes: VecDeque::new(), missed: false, wanted_until: None, asked_at: None, since: None }
     }
 }
 
-impl<C: PeerChange> Topic<C> {
+impl<C: PeerChange> PeerTopic<C> {
     /// Queues a change if another node wants it. Returns true if there is a word to send.
     fn tell(&mut self, change: &C) -> bool {
         if self.wanted_until.is_none_or(|until| until < Instant::now()) {

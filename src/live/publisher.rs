@@ -11,13 +11,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::board::{self, Broadcast};
-use super::event::{Change, EndpointChange, Event, EventFilter, Interests};
+use super::event::{Change, EndpointChange, EventFilter, Interests, LiveEvent};
 use super::hub::EventRing;
 use super::inboxes::{InboxChange, InboxWatch, Inboxes, UserKey};
 use super::peers::{self, PeerEvent, Peers};
 use crate::clients::jobs::model::{ImportProgress, ProgressPublisher};
 use crate::db::types::MessageId;
-use crate::mailings::model::Progress;
+use crate::mailings::model::MailingProgress;
 
 /// The number of events kept for subscribers that reconnect, and the largest lag of a subscriber.
 const KEPT: usize = 10_000;
@@ -26,7 +26,7 @@ const MOST: usize = 1000;
 /// The time after which a poll of the mailings may miss changes, if there was no poll in between.
 pub(super) const UNOBSERVED: Duration = Duration::from_secs(60);
 
-impl EventRing<Event, Interests> {
+impl EventRing<LiveEvent, Interests> {
     /// Returns true if there is a subscriber to mailings.
     fn mailings_are_watched(&self) -> bool {
         self.topics().any(|(mailings, _)| *mailings)
@@ -39,7 +39,7 @@ impl EventRing<Event, Interests> {
 }
 
 /// A subscription to mailings and notifications.
-pub type Watch = board::Watch<Event, Interests>;
+pub type Watch = board::Watch<LiveEvent, Interests>;
 
 /// The publisher of changes; cloning it is cheap.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ struct Inner {
     /// The number of waiting callers. Usually it is 0, which saves the lookup.
     waiting: AtomicUsize,
     waiters: Mutex<HashMap<MessageId, Vec<Arc<Notify>>>>,
-    board: Broadcast<Event, Interests>,
+    board: Broadcast<LiveEvent, Interests>,
     inboxes: Inboxes,
     /// Notified when a subscriber to mailings connects.
     came: Notify,
@@ -65,7 +65,7 @@ impl Live {
         Self::with(EventRing::new(KEPT, MOST), (!is_single_node).then(Peers::default))
     }
 
-    pub(super) fn with(hub: EventRing<Event, Interests>, abroad: Option<Peers>) -> Self {
+    pub(super) fn with(hub: EventRing<LiveEvent, Interests>, abroad: Option<Peers>) -> Self {
         Self(Arc::new(Inner {
             waiting: AtomicUsize::default(),
             waiters: Mutex::default(),
@@ -90,7 +90,7 @@ impl Live {
         if change.status.is_final() {
             self.wake(change.id);
         }
-        self.tell(Event::Notification(*change));
+        self.tell(LiveEvent::Notification(*change));
     }
 
     /// Takes words for the other nodes, of at most `length` bytes with a space before each; empty if there are none.
@@ -121,7 +121,7 @@ impl Live {
     pub fn hear(&self, word: &str) {
         match self.0.abroad.as_ref().and_then(|abroad| abroad.hear(word)) {
             Some(PeerEvent::Change(change)) => self.note(&change),
-            Some(PeerEvent::Missed) => self.tell(Event::Missed),
+            Some(PeerEvent::Missed) => self.tell(LiveEvent::Missed),
             Some(PeerEvent::Inbox(change)) => self.0.inboxes.tell(change),
             Some(PeerEvent::InboxesMissed) => self.0.inboxes.missed(),
             None => {}
@@ -132,22 +132,22 @@ impl Live {
     pub fn was_deaf(&self) {
         if let Some(abroad) = &self.0.abroad {
             abroad.was_deaf();
-            self.tell(Event::Missed);
+            self.tell(LiveEvent::Missed);
             self.0.inboxes.missed();
         }
     }
 
     /// Publishes the progress of a mailing.
-    pub fn progressed(&self, progress: Progress) {
-        self.tell(Event::Mailing(progress));
+    pub fn progressed(&self, progress: MailingProgress) {
+        self.tell(LiveEvent::Mailing(progress));
     }
 
     /// Publishes the change of a webhook endpoint.
     pub fn endpoint_changed(&self, change: EndpointChange) {
-        self.tell(Event::Endpoint(change));
+        self.tell(LiveEvent::Endpoint(change));
     }
 
-    fn tell(&self, event: Event) {
+    fn tell(&self, event: LiveEvent) {
         self.0.board.tell(event);
     }
 
@@ -201,7 +201,7 @@ impl Live {
         // changes of mailings are not recorded without a poll, nor those of other nodes without a request for them
         let is_whole = (!of_mailings || !self.is_unobserved(UNOBSERVED))
             && (!of_notifications || self.0.abroad.as_ref().is_none_or(Peers::hears_all));
-        let lets_through = move |event: &Event| filter.lets_through(event);
+        let lets_through = move |event: &LiveEvent| filter.lets_through(event);
         let watch = self.0.board.watch((of_mailings, of_notifications), (last, is_whole), lets_through)?;
         if of_mailings {
             self.0.came.notify_one();
@@ -246,14 +246,14 @@ impl Live {
     }
 
     /// Locks the ring of the last events.
-    pub(super) fn hub(&self) -> MutexGuard<'_, EventRing<Event, Interests>> {
+    pub(super) fn hub(&self) -> MutexGuard<'_, EventRing<LiveEvent, Interests>> {
         self.0.board.hub()
     }
 }
 
 impl ProgressPublisher for Live {
     fn import_progressed(&self, progress: ImportProgress) {
-        self.tell(Event::Import(progress));
+        self.tell(LiveEvent::Import(progress));
     }
 }
 

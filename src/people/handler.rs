@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::model::{ErasedClient, ExportedInboxMessage, MessageRef};
 use super::usecase::{People, PersonData};
 use super::views::ExportedMessageView;
-use crate::clients::model::Client;
+use crate::clients::views::ClientView;
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::events::views::EventView;

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::schema::{TemplateBody, TemplatePatch, TextTrialBody, TrialBody};
+pub use self::schema::{TemplateBody, TemplatePatch, TemplateTrialBody, TextTrialBody};
 use super::model::{StoredTemplate, TemplateListFilter, check_name};
 use super::usecase::Templates;
 use super::views::{TemplatePreviewView, TemplateVersionView, TemplateView};
@@ -66,7 +66,7 @@ pub async fn create_template(
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct ListQuery {
+pub struct TemplatesQuery {
     /// Lists only templates with this name.
     #[param(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$", nullable = false)]
     name: Option<String>,
@@ -84,7 +84,7 @@ pub struct ListQuery {
     cursor: Option<String>,
 }
 
-impl ListQuery {
+impl TemplatesQuery {
     fn filter(&self) -> Result<TemplateListFilter> {
         let mut wrong = Complaints::default();
         if let Some(name) = &self.name {
@@ -105,11 +105,11 @@ impl ListQuery {
 /// List templates
 ///
 /// Lists templates in the order of creation, a page at a time.
-#[utoipa::path(get, path = "/api/v1/templates", operation_id = "list_templates", tag = "templates", params(ListQuery),
+#[utoipa::path(get, path = "/api/v1/templates", operation_id = "list_templates", tag = "templates", params(TemplatesQuery),
     responses((status = 200, description = "A page of templates", body = Page<TemplateView>)))]
 pub async fn list_templates(
     service: web::Data<Templates>,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<TemplatesQuery>,
 ) -> Result<HttpResponse> {
     let (filter, cursor) = (query.filter()?, paging::cursor(query.cursor.as_deref())?);
     let limit = paging::limit(query.limit.as_deref())?;
@@ -222,12 +222,12 @@ pub async fn restore_template_version(
 /// Preview a template with data
 #[utoipa::path(post, path = "/api/v1/templates/{id}/preview", operation_id = "preview_template", tag = "templates",
     params(("id" = uuid::Uuid, Path, description = "The id of the template")),
-    request_body = TrialBody,
+    request_body = TemplateTrialBody,
     responses((status = 200, description = "The rendered texts, or the error", body = TemplatePreviewView)))]
 pub async fn preview_template(
     service: web::Data<Templates>,
     id: web::Path<String>,
-    body: Json<TrialBody>,
+    body: Json<TemplateTrialBody>,
 ) -> Result<HttpResponse> {
     let (version, data) = body.0.into_parts()?;
     Ok(HttpResponse::Ok()

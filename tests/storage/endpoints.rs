@@ -12,7 +12,7 @@ use fanfare::endpoints::{EndpointCache, EndpointOptions, Endpoints, WebhookEndpo
 use fanfare::error::Error;
 use fanfare::idempotency::{Created, IdempotentResponse, Mode};
 use fanfare::kinds::Disabled;
-use fanfare::live::{Event, EventFilter, Live};
+use fanfare::live::{EventFilter, Live, LiveEvent};
 
 use crate::on_each_database;
 use crate::storage::stage::Stage;
@@ -163,13 +163,13 @@ on_each_database! {
         assert_eq!(node.disabled().await, Some(Disabled::Failing));
         let id = node.all().await[0].id;
         let events = watch.next().await.unwrap();
-        let Event::Endpoint(change) = events[0].1 else { panic!("{events:?}") };
+        let LiveEvent::Endpoint(change) = events[0].1 else { panic!("{events:?}") };
         assert_eq!((change.id, change.is_enabled, change.reason, change.at), (id, false, Some(Disabled::Failing), at));
 
         let enabled = node.endpoints.enable(id).await.unwrap();
         assert_eq!((enabled.is_enabled, enabled.failures, enabled.failing_since), (true, 0, None));
         assert_eq!(node.disabled().await, None);
-        let Event::Endpoint(change) = watch.next().await.unwrap()[0].1 else { panic!() };
+        let LiveEvent::Endpoint(change) = watch.next().await.unwrap()[0].1 else { panic!() };
         assert!(change.is_enabled);
         node.came(EndpointResult::Failed, 9).await;
         assert_eq!(node.disabled().await, None, "it starts anew");

@@ -2,13 +2,13 @@
 
 use super::options::MatchBy;
 use super::report::{Rejection, Warning};
-use super::row::Row;
+use super::row::FileRow;
 use crate::clients::repo::NewClients;
 
 /// Consecutive records of the file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunk {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<FileRow>,
     /// The clients of the leading rows, if they are expected to be new.
     pub(super) new: Option<NewClients>,
     pub(super) rejected: Vec<Rejection>,

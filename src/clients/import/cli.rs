@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::encoding::labelled;
 use super::options::{ImportOptions, Mapping, MatchBy};
-use super::progress::{Progress, Stopped};
+use super::progress::{FileProgress, Stopped};
 use super::report::{Assumed, ImportReport, LISTED_REJECTIONS, PreviewRow, Warning};
 use super::run::{import, import_file};
 use crate::clock::Clock;
@@ -51,7 +51,7 @@ pub async fn run(db: &Db, clock: &Clock, args: ImportArgs) -> Result<()> {
     let is_standard_input = path == Path::new("-");
     let bar = bar((!is_standard_input).then_some(path));
     let moved = bar.clone();
-    let progress = move |Progress { bytes, rows, .. }| {
+    let progress = move |FileProgress { bytes, rows, .. }| {
         moved.set_position(bytes);
         moved.set_message(format!("{rows} rows"));
     };

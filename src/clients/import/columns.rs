@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::names::{is_opt_out, plain};
-use super::options::{Mapping, Target};
+use super::options::{ColumnTarget, Mapping};
 use super::report::{MappedColumn, Warning};
 use crate::clients::model::{AttributeName, Field};
 
@@ -34,13 +34,13 @@ type Rank<'r> = dyn Fn(&str, &str) -> Option<Field> + 'r;
 
 /// The columns of a file.
 #[derive(Debug, Default)]
-pub(super) struct Columns {
+pub(super) struct FileColumns {
     pub(super) all: Vec<Column>,
     pub(super) mapping: Vec<MappedColumn>,
     pub(super) warnings: Vec<Warning>,
 }
 
-impl Columns {
+impl FileColumns {
     /// Maps the columns: first by the mapping, then by the names of fields, then by common names, from left to right.
     /// The first column for a field sets it; a second one becomes an attribute, so that no data is lost.
     pub(super) fn of(headers: &[String], line: u64, mapping: &Mapping) -> Self {
@@ -64,7 +64,7 @@ impl Columns {
         let mut columns = Self::default();
         let mut names: HashSet<String> = HashSet::new();
         for target in plain_names.iter().filter_map(|plain| mapping.target(plain)) {
-            if let Target::Attribute(name) = target {
+            if let ColumnTarget::Attribute(name) = target {
                 names.insert(name.as_str().to_owned());
             }
         }
@@ -72,8 +72,8 @@ impl Columns {
             let plain = plain_names.get(at).map_or("", String::as_str);
             let column = match (field, mapping.target(plain)) {
                 (Some(field), _) => Column::Field(field),
-                (None, Some(Target::Attribute(name))) => Column::Attribute(name.clone()),
-                (None, Some(Target::LeftOut)) => Column::LeftOut,
+                (None, Some(ColumnTarget::Attribute(name))) => Column::Attribute(name.clone()),
+                (None, Some(ColumnTarget::LeftOut)) => Column::LeftOut,
                 (None, _) if header.is_empty() => Column::Unnamed,
                 (None, _) if header == "attributes" => Column::Attributes,
                 (None, _) if Field::is_taken(header) && Field::named(header).is_none() => Column::LeftOut,
@@ -198,7 +198,7 @@ mod tests {
     fn held(headers: &[&str], mapping: &str) -> Vec<String> {
         let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();
         let mapping = if mapping.is_empty() { Mapping::default() } else { mapping.parse().unwrap() };
-        let columns = Columns::of(&headers, 1, &mapping);
+        let columns = FileColumns::of(&headers, 1, &mapping);
         let text = |column: &Column| match column {
             Column::Field(field) => field.name().to_owned(),
             Column::Attribute(name) => format!("attributes.{name}"),
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_column_of_opt_outs_is_named() {
-        let columns = Columns::of(&["phone".into(), "HasOptedOutOfEmail".into()], 3, &Mapping::default());
+        let columns = FileColumns::of(&["phone".into(), "HasOptedOutOfEmail".into()], 3, &Mapping::default());
         let [warning] = columns.warnings.as_slice() else { panic!("{:?}", columns.warnings) };
         assert_eq!((warning.line, warning.field.as_str()), (3, "HasOptedOutOfEmail"));
         assert!(warning.reason.contains("opt-out"));
@@ -253,7 +253,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_header_has_a_name_of_its_own(headers in prop::collection::vec("\\PC{0,80}|[ab_]{1,2}|id", 1..20)) {
-            let columns = Columns::of(&headers, 1, &Mapping::default());
+            let columns = FileColumns::of(&headers, 1, &Mapping::default());
             let names: Vec<_> = columns.all.iter().filter_map(|column| match column {
                 Column::Field(field) => Some(field.name().to_owned()),
                 Column::Attribute(name) => Some(name.to_string()),

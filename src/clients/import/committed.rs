@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::chunk::Chunk;
 use super::merge::Deferred;
 use super::options::MatchBy;
-use super::progress::Progress;
+use super::progress::FileProgress;
 use super::report::ImportReport;
 use super::store::{PREVIEWED, StoredChunk};
 use crate::clients::model::PhoneNumber;
@@ -38,7 +38,7 @@ impl Committed {
     }
 
     /// Adds the result of a chunk, and returns the progress.
-    pub(super) fn add(&mut self, chunk: StoredChunk) -> Progress {
+    pub(super) fn add(&mut self, chunk: StoredChunk) -> FileProgress {
         let mut again = 0;
         if let Some(preview) = &mut self.report.preview {
             let room = PREVIEWED.saturating_sub(preview.len());
@@ -64,7 +64,7 @@ impl Committed {
         self.rows += chunk.records;
         self.bytes = self.bytes.max(chunk.bytes);
         let ImportReport { created, updated, rejected_count: rejected, .. } = self.report;
-        Progress { bytes: self.bytes, rows: self.rows, line: self.line, created, updated, rejected }
+        FileProgress { bytes: self.bytes, rows: self.rows, line: self.line, created, updated, rejected }
     }
 
     /// Returns the rows that waited for the end of the file as a last chunk.

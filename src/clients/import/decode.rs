@@ -15,7 +15,7 @@ const HEAD: usize = 512;
 const SAMPLE: usize = 64 * 1024;
 
 /// The state of the decoder.
-enum State {
+enum DecoderState {
     /// The byte order mark has not been checked yet.
     Start,
     /// Only ASCII so far, which is equal in all remaining encodings.
@@ -26,24 +26,24 @@ enum State {
 
 /// A reader that returns the file as UTF-8. Invalid UTF-8 is passed through; invalid bytes of other encodings become
 /// U+FFFD.
-pub(super) struct Text<R> {
+pub(super) struct Utf8Text<R> {
     inner: R,
     /// The bytes that were read; those from `begin` on are not decoded yet.
     raw: Vec<u8>,
     begin: usize,
     is_ended: bool,
-    state: State,
+    state: DecoderState,
     named: Option<&'static Encoding>,
     encoding: &'static Encoding,
     bytes: u64,
 }
 
-impl<R: Read> Text<R> {
+impl<R: Read> Utf8Text<R> {
     /// Creates a reader. `named` is the encoding that the sender specified; a byte order mark takes precedence over it.
     pub(super) fn new(inner: R, named: Option<&'static Encoding>) -> Self {
         let raw = Vec::with_capacity(BLOCK);
         let encoding = named.unwrap_or(UTF_8);
-        Self { inner, raw, begin: 0, is_ended: false, state: State::Start, named, encoding, bytes: 0 }
+        Self { inner, raw, begin: 0, is_ended: false, state: DecoderState::Start, named, encoding, bytes: 0 }
     }
 
     /// Returns the encoding as detected so far.
@@ -91,7 +91,7 @@ impl<R: Read> Text<R> {
         } else if let Some(found) = self.named.or_else(|| encoding::utf16(head)) {
             self.read_as(found);
         } else {
-            self.state = State::Ascii;
+            self.state = DecoderState::Ascii;
         }
         Ok(())
     }
@@ -99,9 +99,9 @@ impl<R: Read> Text<R> {
     fn read_as(&mut self, encoding: &'static Encoding) {
         self.encoding = encoding;
         self.state = if encoding == UTF_8 {
-            State::Utf8
+            DecoderState::Utf8
         } else {
-            State::Other(Box::new(encoding.new_decoder_without_bom_handling()))
+            DecoderState::Other(Box::new(encoding.new_decoder_without_bom_handling()))
         };
     }
 
@@ -116,19 +116,19 @@ impl<R: Read> Text<R> {
     }
 }
 
-impl<R: Read> Read for Text<R> {
+impl<R: Read> Read for Utf8Text<R> {
     /// Reads decoded text. `out` must have room for at least a few characters.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
-            if matches!(self.state, State::Start) {
+            if matches!(self.state, DecoderState::Start) {
                 self.start()?;
             }
             self.gather(1)?;
             let waiting = self.raw.get(self.begin..).unwrap_or_default();
             match &mut self.state {
-                State::Start => {}
-                State::Utf8 => return Ok(self.hand_on(out, waiting.len())),
-                State::Ascii => match ascii_words(waiting) {
+                DecoderState::Start => {}
+                DecoderState::Utf8 => return Ok(self.hand_on(out, waiting.len())),
+                DecoderState::Ascii => match ascii_words(waiting) {
                     0 if !waiting.is_empty() => {
                         self.gather(SAMPLE)?;
                         let sample = self.waiting();
@@ -136,13 +136,13 @@ impl<R: Read> Read for Text<R> {
                     }
                     ascii => return Ok(self.hand_on(out, ascii)),
                 },
-                State::Other(decoder) => {
+                DecoderState::Other(decoder) => {
                     let is_last = self.is_ended;
                     let (result, read, written, _) = decoder.decode_to_utf8(waiting, out, is_last);
                     self.begin += read;
                     if is_last && result == CoderResult::InputEmpty {
                         // a finished decoder must not be called again, and nothing is left to decode
-                        self.state = State::Utf8;
+                        self.state = DecoderState::Utf8;
                         return Ok(written);
                     }
                     if written > 0 {
@@ -168,7 +168,7 @@ fn ascii_words(text: &[u8]) -> usize {
     ascii - before.iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count()
 }
 
-/// Returns the error with which [`Text`] refused a file, or else the I/O error.
+/// Returns the error with which [`Utf8Text`] refused a file, or else the I/O error.
 pub(super) fn refusal(error: io::Error) -> Result<Error, io::Error> {
     error.downcast::<Error>()
 }
@@ -194,7 +194,7 @@ mod tests {
 
     fn read(bytes: &[u8], step: usize, named: Option<&str>) -> io::Result<(String, &'static str)> {
         let named = named.map(|label| encoding::labelled(label).unwrap());
-        let mut text = Text::new(Drip(bytes, step), named);
+        let mut text = Utf8Text::new(Drip(bytes, step), named);
         let (mut all, mut part) = (Vec::new(), [0; 61]);
         loop {
             match text.read(&mut part)? {

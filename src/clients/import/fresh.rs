@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::options::MatchBy;
-use super::row::Row;
+use super::row::FileRow;
 use crate::clients::model::Client;
 use crate::clients::repo::NewClients;
 use crate::db::types::{ClientId, Timestamp};
@@ -32,13 +32,13 @@ impl Expectation {
 
     /// Returns the clients of the leading rows, assuming that all are new: the rows before the first one that depends
     /// on an earlier row or has no unique key. Returns `None` if known clients are expected.
-    pub(super) fn clients(&self, rows: &[Row], match_by: MatchBy) -> Option<NewClients> {
+    pub(super) fn clients(&self, rows: &[FileRow], match_by: MatchBy) -> Option<NewClients> {
         let expects = self.0.as_ref().is_some_and(|expects| expects.load(Ordering::Relaxed));
         expects.then(|| clients(rows, match_by))
     }
 }
 
-fn clients(rows: &[Row], match_by: MatchBy) -> NewClients {
+fn clients(rows: &[FileRow], match_by: MatchBy) -> NewClients {
     let mut clients = NewClients::default();
     if match_by == MatchBy::Email {
         return clients;

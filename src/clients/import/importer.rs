@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use super::chunk::Chunk;
 use super::committed::Committed;
 use super::fresh::Expectation;
-use super::progress::Progress;
-use super::reader::Message;
+use super::progress::FileProgress;
+use super::reader::ReaderMessage;
 use super::report::Assumed;
 use super::store::{self, ChunkOutcome, StoredChunk};
 use crate::clock::Clock;
@@ -40,9 +40,9 @@ impl Importer<'_> {
     /// Stores all chunks, and then the rows that waited for the end of the file.
     pub(super) async fn run(
         &self,
-        mut messages: mpsc::Receiver<Message>,
+        mut messages: mpsc::Receiver<ReaderMessage>,
         done: &mut Committed,
-        progress: impl Fn(Progress),
+        progress: impl Fn(FileProgress),
     ) -> Result<()> {
         let assumed = self.store_all(&mut messages, |chunk| progress(done.add(chunk))).await?;
         done.report.assumed = *assumed;
@@ -76,7 +76,7 @@ impl Importer<'_> {
     /// Stores the chunks in their order, and calls `on_stored` with the result of each.
     async fn store_all(
         &self,
-        messages: &mut mpsc::Receiver<Message>,
+        messages: &mut mpsc::Receiver<ReaderMessage>,
         mut on_stored: impl FnMut(StoredChunk),
     ) -> Result<Box<Assumed>> {
         let is_queue = self.db.is_single_node();
@@ -111,9 +111,9 @@ impl Importer<'_> {
                 message = messages.recv(),
                 if read.is_none() && failed.is_none() && waiting.is_none() && under_way.len() < at_once => {
                     match message {
-                        Some(Message::Chunk(chunk)) => waiting = Some(chunk),
-                        Some(Message::End(assumed)) => read = Some(Ok(assumed)),
-                        Some(Message::Failed(why)) => read = Some(Err(why)),
+                        Some(ReaderMessage::Chunk(chunk)) => waiting = Some(chunk),
+                        Some(ReaderMessage::End(assumed)) => read = Some(Ok(assumed)),
+                        Some(ReaderMessage::Failed(why)) => read = Some(Err(why)),
                         // the reader always sends a last message, so without one it has panicked
                         None => read = Some(Err(died())),
                     }

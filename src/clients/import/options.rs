@@ -63,13 +63,13 @@ impl FromStr for MatchBy {
 
 /// The target of a column in a mapping.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Target {
+pub(super) enum ColumnTarget {
     Field(Field),
     Attribute(AttributeName),
     LeftOut,
 }
 
-impl FromStr for Target {
+impl FromStr for ColumnTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -89,7 +89,7 @@ impl FromStr for Target {
 /// The targets of columns, by their headers: `Header:field,Other:attribute,Third:-`. A pair that contains a comma or a
 /// quote is quoted like a cell of a CSV file.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Mapping(Vec<(String, Target)>);
+pub struct Mapping(Vec<(String, ColumnTarget)>);
 
 impl FromStr for Mapping {
     type Err = String;
@@ -102,18 +102,18 @@ impl FromStr for Mapping {
                         quoted as a whole"
                 .into());
         }
-        let mut pairs: Vec<(String, Target)> = Vec::new();
+        let mut pairs: Vec<(String, ColumnTarget)> = Vec::new();
         for pair in cells.iter(text.as_bytes()) {
             let pair = String::from_utf8_lossy(pair);
             let (header, target) = pair.rsplit_once(':').ok_or_else(|| {
                 format!("`{pair}` is not a pair of a header and a target, like Handy:phone_number")
             })?;
-            let target: Target = target.trim().parse()?;
+            let target: ColumnTarget = target.trim().parse()?;
             if plain(header).is_empty() {
                 return Err(format!("`{pair}` has no header"));
             }
-            let has_both = |(other, held): &(String, Target)| {
-                plain(other) == plain(header) || (*held == target && target != Target::LeftOut)
+            let has_both = |(other, held): &(String, ColumnTarget)| {
+                plain(other) == plain(header) || (*held == target && target != ColumnTarget::LeftOut)
             };
             if pairs.iter().any(has_both) {
                 return Err(format!("`{pair}` repeats the header or the target of another pair"));
@@ -126,7 +126,7 @@ impl FromStr for Mapping {
 
 impl Mapping {
     /// Returns the target of the column with this plain name.
-    pub(super) fn target(&self, plain_name: &str) -> Option<&Target> {
+    pub(super) fn target(&self, plain_name: &str) -> Option<&ColumnTarget> {
         self.0.iter().find(|(header, _)| plain(header) == plain_name).map(|(_, target)| target)
     }
 
@@ -138,7 +138,7 @@ impl Mapping {
     /// Returns the field of the column with this plain name, by the mapping or by common names.
     pub(super) fn field(&self, plain_name: &str) -> Option<Field> {
         match self.target(plain_name) {
-            Some(Target::Field(field)) => Some(*field),
+            Some(ColumnTarget::Field(field)) => Some(*field),
             Some(_) => None,
             None => super::names::field(plain_name),
         }
@@ -154,9 +154,9 @@ mod tests {
         let mapping: Mapping =
             "Kontakt:phone_number,\"Name, first:name\",a:b:attributes.c, Notes : -".parse().unwrap();
         assert_eq!(mapping.field("kontakt"), Some(Field::PhoneNumber));
-        assert_eq!(mapping.target("namefirst"), Some(&Target::Attribute("name".parse().unwrap())));
-        assert_eq!(mapping.target("ab"), Some(&Target::Attribute("c".parse().unwrap())));
-        assert_eq!(mapping.target("notes"), Some(&Target::LeftOut));
+        assert_eq!(mapping.target("namefirst"), Some(&ColumnTarget::Attribute("name".parse().unwrap())));
+        assert_eq!(mapping.target("ab"), Some(&ColumnTarget::Attribute("c".parse().unwrap())));
+        assert_eq!(mapping.target("notes"), Some(&ColumnTarget::LeftOut));
         assert_eq!(mapping.field("phone"), Some(Field::PhoneNumber));
     }
 

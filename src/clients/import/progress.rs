@@ -7,7 +7,7 @@ use crate::error::Error;
 
 /// The progress of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct FileProgress {
     /// The number of bytes whose rows are imported or rejected.
     pub bytes: u64,
     /// The number of rows that are imported or rejected.

@@ -6,8 +6,8 @@ use tokio::sync::mpsc::Sender;
 
 use super::cells::is_blank;
 use super::chunk::Chunk;
-use super::columns::{Columns, MOST_COLUMNS, shown};
-use super::decode::{Text, refusal};
+use super::columns::{FileColumns, MOST_COLUMNS, shown};
+use super::decode::{Utf8Text, refusal};
 use super::fresh::Expectation;
 use super::header;
 use super::names::plain;
@@ -23,7 +23,7 @@ pub(super) const CHUNK_RECORDS: u64 = 1000;
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// A message of the reader.
-pub(super) enum Message {
+pub(super) enum ReaderMessage {
     Chunk(Chunk),
     End(Box<Assumed>),
     Failed(Error),
@@ -34,27 +34,27 @@ pub(super) fn read(
     source: impl Read,
     options: &ImportOptions,
     expectation: Expectation,
-    out: &Sender<Message>,
+    out: &Sender<ReaderMessage>,
 ) {
-    let opened = Reader::open(source, options, expectation);
+    let opened = ChunkReader::open(source, options, expectation);
     let last = match opened.and_then(|reader| reader.run(out)) {
-        Ok(assumed) => Message::End(Box::new(assumed)),
-        Err(why) => Message::Failed(why),
+        Ok(assumed) => ReaderMessage::End(Box::new(assumed)),
+        Err(why) => ReaderMessage::Failed(why),
     };
     // an error means that the receiver is gone, because the caller has given up
     let _ = out.blocking_send(last);
 }
 
-struct Reader<R> {
+struct ChunkReader<R> {
     records: Records<R>,
     rows: RowReader,
     header_line: u64,
     expectation: Expectation,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> ChunkReader<R> {
     fn open(source: R, options: &ImportOptions, expectation: Expectation) -> Result<Self> {
-        let mut records = Records::new(Text::new(source, options.encoding));
+        let mut records = Records::new(Utf8Text::new(source, options.encoding));
         let header = match records.sample() {
             Ok((sample, is_whole)) => header::find(sample, is_whole, options)?,
             Err(e) => return Err(unreadable(1, e)),
@@ -74,7 +74,7 @@ impl<R: Read> Reader<R> {
                 format!("names the column `{missing}`, which the file does not have"),
             ));
         }
-        let columns = Columns::of(&header.names, header.line, &options.mapping);
+        let columns = FileColumns::of(&header.names, header.line, &options.mapping);
         let has = |by: &MatchBy| columns.place(by.field()).is_some();
         let match_by = options
             .match_by
@@ -92,7 +92,7 @@ impl<R: Read> Reader<R> {
         Ok(Self { records, rows, header_line: header.line, expectation })
     }
 
-    fn run(mut self, out: &Sender<Message>) -> Result<Assumed> {
+    fn run(mut self, out: &Sender<ReaderMessage>) -> Result<Assumed> {
         let mut chunk = Chunk { match_by: self.rows.match_by, ..Chunk::default() };
         chunk.warnings.append(&mut self.rows.columns.warnings);
         let mut begin = 0;
@@ -119,9 +119,9 @@ impl<R: Read> Reader<R> {
 
     /// Sends a chunk; returns false if the receiver is gone. The new clients are prepared here, while the previous
     /// chunk is written.
-    fn send(&self, mut chunk: Chunk, out: &Sender<Message>) -> bool {
+    fn send(&self, mut chunk: Chunk, out: &Sender<ReaderMessage>) -> bool {
         chunk.new = self.expectation.clients(&chunk.rows, chunk.match_by);
-        out.blocking_send(Message::Chunk(chunk)).is_ok()
+        out.blocking_send(ReaderMessage::Chunk(chunk)).is_ok()
     }
 
     /// Reads one record into the chunk. Returns false at the end of the file.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use encoding_rs::Encoding;
 
-use super::decode::Text;
+use super::decode::Utf8Text;
 use super::split::{Cells, NOT_CLOSED, Split, first_line, split};
 use crate::error::Error;
 
@@ -42,7 +42,7 @@ struct LineEnds {
 
 /// A reader of records.
 pub(super) struct Records<R> {
-    text: Text<R>,
+    text: Utf8Text<R>,
     buffer: Vec<u8>,
     /// The start of the unread part of the buffer.
     begin: usize,
@@ -60,7 +60,7 @@ pub(super) struct Records<R> {
 }
 
 impl<R: Read> Records<R> {
-    pub(super) fn new(text: Text<R>) -> Self {
+    pub(super) fn new(text: Utf8Text<R>) -> Self {
         Self {
             text,
             buffer: vec![0; BUFFER],
@@ -241,7 +241,7 @@ mod tests {
 
     /// Returns the rows with their lines, and the malformed lines.
     fn read(text: &str) -> (Vec<Line>, Vec<u64>) {
-        let mut records = Records::new(Text::new(text.as_bytes(), None));
+        let mut records = Records::new(Utf8Text::new(text.as_bytes(), None));
         let (mut rows, mut malformed) = (Vec::new(), Vec::new());
         loop {
             match records.next(|line| line.starts_with(b"79") && line.contains(&b',')).unwrap() {
@@ -296,7 +296,7 @@ mod tests {
         for (text, found) in
             [("a\nb\n", "LF"), ("a\r\nb", "CRLF"), ("a\rb\r", "CR"), ("a\nb\r\n", "mixed"), ("a", "none")]
         {
-            let mut records = Records::new(Text::new(text.as_bytes(), None));
+            let mut records = Records::new(Utf8Text::new(text.as_bytes(), None));
             while records.next(|_| false).unwrap() != Next::End {}
             assert_eq!(records.line_ends(), found, "{text:?}");
         }

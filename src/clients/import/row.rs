@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::cells::{clean, is_blank, trimmed};
-use super::columns::{Column, Columns};
+use super::columns::{Column, FileColumns};
 use super::lenient;
 use super::options::MatchBy;
 use super::report::{Rejection, Warning};
@@ -17,14 +17,14 @@ const LEFT_OUT: &str = "; the cell was skipped";
 
 /// A valid row.
 #[derive(Debug, Clone)]
-pub(super) struct Row {
+pub(super) struct FileRow {
     pub(super) line: u64,
     pub(super) number: Option<PhoneNumber>,
     /// The changes without the number.
     pub(super) patch: ClientPatch,
 }
 
-impl Row {
+impl FileRow {
     /// Returns the changes with the number.
     pub(super) fn whole(&self) -> ClientPatch {
         ClientPatch { phone_number: Some(self.number), ..self.patch.clone() }
@@ -43,7 +43,7 @@ impl Row {
 
 /// A parser of rows.
 pub(super) struct RowReader {
-    pub(super) columns: Columns,
+    pub(super) columns: FileColumns,
     pub(super) match_by: MatchBy,
     pub(super) is_strict: bool,
     pub(super) separator: u8,
@@ -51,12 +51,12 @@ pub(super) struct RowReader {
 
 /// The errors of a row. A fatal one rejects the row.
 #[derive(Default)]
-struct Faults {
+struct RowFaults {
     is_fatal: bool,
     all: Vec<FieldError>,
 }
 
-impl Faults {
+impl RowFaults {
     fn add(&mut self, is_fatal: bool, field: impl Into<String>, reason: impl Into<String>) {
         self.is_fatal |= is_fatal;
         self.all.push(FieldError::new(field, reason));
@@ -73,9 +73,9 @@ impl RowReader {
         cells: impl ExactSizeIterator<Item = &'c [u8]>,
         line: u64,
         warnings: &mut Vec<Warning>,
-    ) -> Result<Row, Vec<Rejection>> {
+    ) -> Result<FileRow, Vec<Rejection>> {
         let (has, should) = (cells.len(), self.columns.all.len());
-        let (mut faults, mut patch) = (Faults::default(), ClientPatch::default());
+        let (mut faults, mut patch) = (RowFaults::default(), ClientPatch::default());
         if has < self.columns.needed() {
             faults.add(true, "row", format!("has {has} cells, but the header has {should}"));
         } else {
@@ -110,7 +110,7 @@ impl RowReader {
         if patch.mobile_operator_code == Some(None) {
             patch.mobile_operator_code = number.map(PhoneNumber::operator_code);
         }
-        Ok(Row { line, number, patch })
+        Ok(FileRow { line, number, patch })
     }
 
     fn fill(
@@ -118,7 +118,7 @@ impl RowReader {
         patch: &mut ClientPatch,
         (at, column): (usize, &Column),
         cell: &[u8],
-        faults: &mut Faults,
+        faults: &mut RowFaults,
     ) {
         // an invalid number is skipped if another field identifies the client
         let is_phone = *column == Column::Field(Field::PhoneNumber);
@@ -189,7 +189,7 @@ fn attribute(text: &str) -> Result<Option<AttributeValue>, &'static str> {
 }
 
 /// Reads an object of attributes, as exports of Fanfare and of other systems contain.
-fn attributes(patch: &mut ClientPatch, text: &str, faults: &mut Faults) {
+fn attributes(patch: &mut ClientPatch, text: &str, faults: &mut RowFaults) {
     let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_str(text) else {
         return faults.add(false, "attributes", "must be a JSON object like {\"name\": \"Anna\"}");
     };
@@ -207,7 +207,7 @@ mod tests {
 
     fn reader(headers: &[&str], is_strict: bool) -> RowReader {
         let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();
-        let columns = Columns::of(&headers, 1, &Mapping::default());
+        let columns = FileColumns::of(&headers, 1, &Mapping::default());
         RowReader { columns, match_by: MatchBy::PhoneNumber, is_strict, separator: b',' }
     }
 

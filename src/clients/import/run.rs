@@ -9,7 +9,7 @@ use super::committed::Committed;
 use super::fresh::Expectation;
 use super::importer::Importer;
 use super::options::ImportOptions;
-use super::progress::{Progress, Stopped};
+use super::progress::{FileProgress, Stopped};
 use super::reader;
 use super::report::ImportReport;
 use crate::clock::Clock;
@@ -29,7 +29,7 @@ pub async fn import(
     clock: &Clock,
     source: impl Read + Send + 'static,
     options: ImportOptions,
-    progress: impl Fn(Progress),
+    progress: impl Fn(FileProgress),
 ) -> Result<ImportReport, Stopped> {
     let (sender, messages) = mpsc::channel(CHUNKS_WAITING);
     let mut done = Committed::new(options.is_dry_run);
@@ -58,7 +58,7 @@ pub async fn import_file(
     clock: &Clock,
     path: &Path,
     options: ImportOptions,
-    progress: impl Fn(Progress),
+    progress: impl Fn(FileProgress),
 ) -> Result<ImportReport, Stopped> {
     match std::fs::File::open(path) {
         Ok(file) => import(db, clock, file, options, progress).await,

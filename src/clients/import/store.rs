@@ -8,7 +8,7 @@ use super::chunk::Chunk;
 use super::merge::{Deferred, Merged, merge, merge_by_key};
 use super::options::MatchBy;
 use super::report::{PreviewRow, Rejection, Warning};
-use super::row::Row;
+use super::row::FileRow;
 use crate::clients::declared::repo as declared;
 use crate::clients::model::{Email, PhoneNumber};
 use crate::clients::repo::{self, NewClients};
@@ -127,7 +127,10 @@ pub(super) async fn store_beside(db: &Db, clock: &Clock, mut chunk: Chunk) -> Re
 }
 
 /// Converts the values of declared attributes. Values that do not fit are skipped with a warning.
-fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r, [Row]>, Vec<Warning>)> {
+fn typed<'r>(
+    connection: &mut AnyConnection,
+    rows: &'r [FileRow],
+) -> Result<(Cow<'r, [FileRow]>, Vec<Warning>)> {
     let names: HashSet<_> = rows.iter().flat_map(|row| &row.patch.attributes).map(|(name, _)| name).collect();
     let types = declared::types(connection, names.into_iter())?;
     if types.is_empty() {
@@ -148,19 +151,19 @@ fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r,
 fn look(
     connection: &mut AnyConnection,
     chunk: &Chunk,
-    rows: &[Row],
+    rows: &[FileRow],
     now: Timestamp,
     previewed: usize,
 ) -> Result<Merged> {
     let numbers = rows.iter().filter_map(|row| row.number);
-    let external_ids = rows.iter().filter_map(Row::external_id);
-    let is_known_by_email = |row: &&Row| match chunk.match_by {
+    let external_ids = rows.iter().filter_map(FileRow::external_id);
+    let is_known_by_email = |row: &&FileRow| match chunk.match_by {
         MatchBy::Email => true,
         MatchBy::PhoneNumber => row.number.is_none() && row.external_id().is_none(),
         MatchBy::ExternalId => false,
     };
     let emails = rows.iter().filter(is_known_by_email);
-    let emails = emails.filter_map(Row::email).map(Email::key);
+    let emails = emails.filter_map(FileRow::email).map(Email::key);
     let stored = repo::find_many_for_update(connection, numbers, external_ids, emails.collect())?;
     let (rows, unfit) = typed(connection, rows)?;
     let merged = match chunk.match_by {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::clients::import::{Assumed, Progress, Rejection, Warning};
+use crate::clients::import::{Assumed, FileProgress, Rejection, Warning};
 use crate::db::types::{ImportId, Timestamp};
 use crate::kinds::ImportStatus;
 
@@ -92,7 +92,7 @@ pub struct ImportProgress {
 }
 
 impl ImportProgress {
-    pub(super) fn new(id: ImportId, status: ImportStatus, progress: Progress) -> Self {
+    pub(super) fn new(id: ImportId, status: ImportStatus, progress: FileProgress) -> Self {
         Self {
             id,
             status,

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::model::{ImportFindings, ImportJob, whole};
-use crate::clients::import::Progress;
+use crate::clients::import::FileProgress;
 use crate::db::AnyConnection;
 use crate::db::schema::import_job;
 use crate::db::types::{ImportId, NodeId, Timestamp};
@@ -23,13 +23,13 @@ pub struct JobLease {
 
 /// The end of a job.
 #[derive(Debug)]
-pub struct End {
+pub struct JobEnd {
     /// The final state: done or failed.
     pub status: ImportStatus,
     /// The reason for a failure.
     pub error: Option<String>,
     /// The final progress.
-    pub progress: Progress,
+    pub progress: FileProgress,
     /// The findings about its rows.
     pub findings: ImportFindings,
 }
@@ -103,7 +103,12 @@ pub fn insert(c: &mut AnyConnection, job: &ImportJob, hold: JobLease) -> Result<
 ///
 /// # Errors
 /// Database errors.
-pub fn progress(c: &mut AnyConnection, hold: JobLease, progress: Progress, now: Timestamp) -> Result<bool> {
+pub fn progress(
+    c: &mut AnyConnection,
+    hold: JobLease,
+    progress: FileProgress,
+    now: Timestamp,
+) -> Result<bool> {
     let held = import_job::table.find(hold.id).filter(import_job::node_id.eq(hold.node));
     let is_held = diesel::update(held)
         .set((
@@ -129,7 +134,7 @@ pub fn progress(c: &mut AnyConnection, hold: JobLease, progress: Progress, now: 
 ///
 /// # Errors
 /// Database errors.
-pub fn finish(c: &mut AnyConnection, hold: JobLease, end: &End, now: Timestamp) -> Result<bool> {
+pub fn finish(c: &mut AnyConnection, hold: JobLease, end: &JobEnd, now: Timestamp) -> Result<bool> {
     if !progress(c, hold, end.progress, now)? {
         return Ok(false);
     }

@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::model::{ImportFindings, ImportProgress, ProgressPublisher};
-use super::repo::{self, End, JobLease};
+use super::repo::{self, JobEnd, JobLease};
 use super::work::{Received, Work};
-use crate::clients::import::{self, ImportReport, Progress, Stopped};
+use crate::clients::import::{self, FileProgress, ImportReport, Stopped};
 use crate::clock::Clock;
 use crate::db::types::{ImportId, NodeId};
 use crate::db::{Db, Workload};
@@ -108,7 +108,7 @@ impl Parts {
     /// Runs one import to its end.
     async fn import(&self, work: Work, shutdown: Shutdown) {
         let Work { id, received: Received { source, options, place, .. }, key, done } = work;
-        let (sender, seen) = watch::channel(Progress::default());
+        let (sender, seen) = watch::channel(FileProgress::default());
         let outcome = {
             let db = self.db.doing(Workload::Import);
             let progress = move |progress| {
@@ -156,11 +156,11 @@ impl Parts {
         let _ = done.send(outcome);
     }
 
-    fn tell(&self, id: ImportId, status: ImportStatus, progress: Progress) {
+    fn tell(&self, id: ImportId, status: ImportStatus, progress: FileProgress) {
         self.watchers.import_progressed(ImportProgress::new(id, status, progress));
     }
 
-    async fn note(&self, id: ImportId, progress: Progress) -> Result<bool> {
+    async fn note(&self, id: ImportId, progress: FileProgress) -> Result<bool> {
         let (hold, now) = (self.hold(id), self.clock.now());
         self.db.write(move |c| repo::progress(c, hold, progress, now)).await
     }
@@ -172,7 +172,7 @@ impl Parts {
         id: ImportId,
         key: Option<String>,
         outcome: &Result<ImportReport, Stopped>,
-        progress: Progress,
+        progress: FileProgress,
     ) {
         for _ in 0..TRIES {
             let end = end(outcome, progress);
@@ -200,26 +200,26 @@ impl Parts {
     }
 }
 
-fn stopped(why: &str, progress: Progress) -> Stopped {
-    let Progress { created, updated, rejected: rejected_count, line, .. } = progress;
+fn stopped(why: &str, progress: FileProgress) -> Stopped {
+    let FileProgress { created, updated, rejected: rejected_count, line, .. } = progress;
     let report = ImportReport { created, updated, rejected_count, ..ImportReport::default() };
     Stopped { why: Error::Unavailable(why.to_owned().into()), report, line }
 }
 
-fn end(outcome: &Result<ImportReport, Stopped>, progress: Progress) -> End {
+fn end(outcome: &Result<ImportReport, Stopped>, progress: FileProgress) -> JobEnd {
     let (status, error, report, line) = match outcome {
         Ok(report) => (ImportStatus::Done, None, report, progress.line),
         Err(stopped) => (ImportStatus::Failed, Some(reason(stopped)), &stopped.report, stopped.line),
     };
     let ImportReport { created, updated, rejected_count: rejected, .. } = *report;
-    let progress = Progress { created, updated, rejected, line, ..progress };
+    let progress = FileProgress { created, updated, rejected, line, ..progress };
     let findings = ImportFindings {
         rejected: report.rejected.clone(),
         warnings: report.warnings.clone(),
         warning_count: report.warning_count,
         assumed: (report.assumed.header_line > 0).then(|| report.assumed.clone()),
     };
-    End { status, error, progress, findings }
+    JobEnd { status, error, progress, findings }
 }
 
 /// Returns the reason for a failure, without internal details.

@@ -12,7 +12,7 @@ use super::model::{ImportFindings, ImportJob, ImportProgress, ProgressPublisher}
 use super::repo::{self, JobLease};
 use super::runner::Runner;
 use super::work::{Received, Work};
-use crate::clients::import::{ImportReport, Progress, Stopped};
+use crate::clients::import::{FileProgress, ImportReport, Stopped};
 use crate::clients::usecase::{Clients, IMPORTS_AT_ONCE};
 use crate::clock::Clock;
 use crate::db::types::{ImportId, NodeId, Timestamp};
@@ -133,7 +133,11 @@ impl Imports {
         self.works
             .try_send(work)
             .map_err(|_| Error::Busy("the service is shutting down; post the file again".into()))?;
-        self.watchers.import_progressed(ImportProgress::new(id, ImportStatus::Queued, Progress::default()));
+        self.watchers.import_progressed(ImportProgress::new(
+            id,
+            ImportStatus::Queued,
+            FileProgress::default(),
+        ));
         Ok(Started::Now(answer, outcome))
     }
 

@@ -43,9 +43,9 @@ static PATTERNS: OnceLock<Vec<Patterns>> = OnceLock::new();
 
 /// The index of a region in [`REGIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Plan(usize);
+pub(super) struct NumberingPlan(usize);
 
-impl Plan {
+impl NumberingPlan {
     /// Returns the plan of a country by its ISO 3166-1 alpha-2 code.
     pub(super) fn of_country(id: &str) -> Option<Self> {
         let is_country = |region: &&Region| region.id.eq_ignore_ascii_case(id) && region.id != "001";
@@ -138,7 +138,7 @@ fn braced(transform: &str) -> String {
 
 /// The reason why digits are not a valid number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum RefusedNumber {
     /// They begin with a country code that does not exist.
     NoCountry,
     /// Their number is too small or too large for the country.
@@ -148,32 +148,32 @@ pub(super) enum Refused {
 }
 
 /// A country code and the number after it.
-type Found = Result<(u16, String), Refused>;
+type ReadNumber = Result<(u16, String), RefusedNumber>;
 
 /// Parses the digits after a plus: a country code and a number of a possible length. A trunk prefix between the two, as
 /// in +44 (0)20, is dropped.
-pub(super) fn international(digits: &str) -> Found {
-    let (code, number) = split(digits).ok_or(Refused::NoCountry)?;
-    if Plan::of_code(code).any(|plan| plan.matches(number)) {
+pub(super) fn international(digits: &str) -> ReadNumber {
+    let (code, number) = split(digits).ok_or(RefusedNumber::NoCountry)?;
+    if NumberingPlan::of_code(code).any(|plan| plan.matches(number)) {
         return Ok((code, number.to_owned()));
     }
     // a rule that makes the number longer would add an area code that the caller did not give
-    let without = |plan: Plan| {
+    let without = |plan: NumberingPlan| {
         plan.without_national_prefix(number)
             .filter(|without| without.len() < number.len() && plan.matches(without))
     };
-    if let Some(without) = Plan::of_code(code).find_map(without) {
+    if let Some(without) = NumberingPlan::of_code(code).find_map(without) {
         return Ok((code, without));
     }
-    if Plan::of_code(code).any(|plan| plan.is_possible(number)) {
+    if NumberingPlan::of_code(code).any(|plan| plan.is_possible(number)) {
         Ok((code, number.to_owned()))
     } else {
-        Err(Refused::Length)
+        Err(RefusedNumber::Length)
     }
 }
 
 /// Parses digits without a plus. `home` is the plan that national numbers are parsed by.
-pub(super) fn dialled(digits: &str, home: Option<Plan>) -> Found {
+pub(super) fn dialled(digits: &str, home: Option<NumberingPlan>) -> ReadNumber {
     if let Some(digits) = digits.strip_prefix("00").filter(|digits| !digits.starts_with('0')) {
         return international(digits);
     }
@@ -186,16 +186,16 @@ pub(super) fn dialled(digits: &str, home: Option<Plan>) -> Found {
             return Ok(found);
         }
     }
-    let (code, number) = split(digits).ok_or(Refused::Unclear)?;
-    if Plan::of_code(code).any(|plan| plan.matches(number)) {
+    let (code, number) = split(digits).ok_or(RefusedNumber::Unclear)?;
+    if NumberingPlan::of_code(code).any(|plan| plan.matches(number)) {
         Ok((code, number.to_owned()))
     } else {
-        Err(Refused::Unclear)
+        Err(RefusedNumber::Unclear)
     }
 }
 
 /// Parses a number as it is dialled within its country; `None` if the country has no such number.
-fn national(digits: &str, home: Plan) -> Option<String> {
+fn national(digits: &str, home: NumberingPlan) -> Option<String> {
     let prefix = home.region().map_or("", |region| region.trunk_prefix);
     let without_trunk = || digits.strip_prefix(prefix).filter(|_| !prefix.is_empty()).map(str::to_owned);
     home.without_national_prefix(digits)
@@ -213,6 +213,6 @@ fn split(digits: &str) -> Option<(u16, &str)> {
     (1..=3).find_map(|length| {
         let (code, number) = digits.split_at_checked(length)?;
         let code = code.parse().ok()?;
-        Plan::of_code(code).next().map(|_| (code, number))
+        NumberingPlan::of_code(code).next().map(|_| (code, number))
     })
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use super::fields::OperatorCode;
-use super::numbering::{self, Plan, Refused};
+use super::numbering::{self, NumberingPlan, RefusedNumber};
 
 /// An E.164 number: 7 to 15 digits, the country code first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ pub struct GivenPhoneNumber;
 
 /// The country whose national phone numbers are accepted; by default none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HomeCountry(Option<Plan>);
+pub struct HomeCountry(Option<NumberingPlan>);
 
 impl FromStr for HomeCountry {
     type Err = &'static str;
@@ -43,7 +43,8 @@ impl FromStr for HomeCountry {
         match text.trim() {
             "" => Ok(Self(None)),
             id => {
-                let plan = Plan::of_country(id).ok_or("must be a two-letter country code, like RU or DE")?;
+                let plan = NumberingPlan::of_country(id)
+                    .ok_or("must be a two-letter country code, like RU or DE")?;
                 Ok(Self(Some(plan)))
             }
         }
@@ -94,10 +95,10 @@ impl PhoneNumber {
             numbering::dialled(&digits, home.0)
         };
         let (code, number) = found.map_err(|refused| match refused {
-            Refused::NoCountry => NO_COUNTRY,
-            Refused::Length => LENGTH,
-            Refused::Unclear if home.0.is_some() => NOT_AT_HOME,
-            Refused::Unclear => UNCLEAR,
+            RefusedNumber::NoCountry => NO_COUNTRY,
+            RefusedNumber::Length => LENGTH,
+            RefusedNumber::Unclear if home.0.is_some() => NOT_AT_HOME,
+            RefusedNumber::Unclear => UNCLEAR,
         })?;
         format!("{code}{number}").parse().map_err(|_| LENGTH).and_then(Self::from_number)
     }

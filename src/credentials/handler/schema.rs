@@ -185,15 +185,15 @@ new_credential! {
         service_account: Value,
         /// The scopes to request, by default only `https://www.googleapis.com/auth/firebase.messaging`.
         #[schema(nullable = false, min_items = 1, max_items = 20)]
-        scopes: Option<Vec<Scope>>,
+        scopes: Option<Vec<OauthScope>>,
     }
 }
 
 /// A scope, such as `https://www.googleapis.com/auth/cloud-platform`.
 #[derive(Deserialize, ToSchema)]
-#[schema(min_length = 1, max_length = 1000, pattern = r"^[!#-\[\]-~]+$")]
+#[schema(as = Scope, min_length = 1, max_length = 1000, pattern = r"^[!#-\[\]-~]+$")]
 #[expect(dead_code, reason = "it is for the OpenAPI document")]
-pub struct Scope(String);
+pub struct OauthScope(String);
 
 /// A new credential of one of the kinds.
 #[derive(Deserialize, ToSchema)]
@@ -287,7 +287,7 @@ pub struct CredentialPatch {
     service_account: Option<Value>,
     /// The scopes of `google_service_account`.
     #[serde(default, deserialize_with = "given")]
-    #[schema(nullable = false, min_items = 1, max_items = 20, value_type = Vec<Scope>)]
+    #[schema(nullable = false, min_items = 1, max_items = 20, value_type = Vec<OauthScope>)]
     scopes: Option<Vec<String>>,
 }
 

@@ -10,7 +10,7 @@ fn anywhere(_: &str) -> std::result::Result<(), String> {
 fn made(
     kind: Kind,
     changes: CredentialChanges,
-) -> std::result::Result<(CredentialSummary, Secret), Vec<(String, String)>> {
+) -> std::result::Result<(CredentialSummary, CredentialSecret), Vec<(String, String)>> {
     let made = make(kind, changes, &anywhere, Complaints::default());
     made.map_err(|error| match error {
         Error::Invalid(fields) => fields.into_iter().map(|field| (field.field, field.reason)).collect(),
@@ -71,10 +71,12 @@ fn each_kind_says_what_it_lacks_and_what_is_anothers() {
 fn a_name_without_a_password_is_the_secret() {
     let (shown, secret) = made(Kind::Basic, basic("user", "password")).ok().unwrap();
     assert_eq!(shown, CredentialSummary::Basic { username: Some("user".into()) });
-    assert!(secret == Secret::Basic { username: None, password: "password".into() });
+    assert!(secret == CredentialSecret::Basic { username: None, password: "password".into() });
     let (shown, secret) = made(Kind::Basic, basic("sk_live_1", "")).ok().unwrap();
     assert_eq!(shown, CredentialSummary::Basic { username: None });
-    assert!(secret == Secret::Basic { username: Some("sk_live_1".into()), password: String::new() });
+    assert!(
+        secret == CredentialSecret::Basic { username: Some("sk_live_1".into()), password: String::new() }
+    );
     assert_eq!(wrong(Kind::Basic, basic("", "")), ["password"]);
     assert_eq!(wrong(Kind::Basic, basic("planted:x", "planted\n")), ["username", "password"]);
     assert_eq!(wrong(Kind::Basic, basic("имя", "пароль: да")), [""; 0]);
@@ -167,13 +169,13 @@ proptest! {
         let without = CredentialChanges { password: Some("new".into()), ..CredentialChanges::default() };
         let (kept, new) = made(Kind::Basic, without.over(CredentialChanges::of(shown.clone(), None))).ok().unwrap();
         prop_assert_eq!(kept, shown);
-        let expected = Secret::Basic { username: None, password: "new".into() };
+        let expected = CredentialSecret::Basic { username: None, password: "new".into() };
         prop_assert!(new == expected);
     }
 
     #[test]
     fn a_header_that_passes_can_be_sent(name in "\\PC{1,20}", value in "\\PC{0,20}") {
-        if let Ok((CredentialSummary::Header { header }, Secret::Header { value })) = made(Kind::Header, header(&name, &value)) {
+        if let Ok((CredentialSummary::Header { header }, CredentialSecret::Header { value })) = made(Kind::Header, header(&name, &value)) {
             prop_assert!(HeaderName::try_from(header).is_ok());
             prop_assert!(hyper::header::HeaderValue::from_str(&value).is_ok());
         }

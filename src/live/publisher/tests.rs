@@ -21,16 +21,16 @@ fn numbered(number: u64) -> Change {
     change(MessageId(uuid::Uuid::from_u128(u128::from(number))), NotificationStatus::Sent)
 }
 
-fn number(event: &Event) -> u64 {
+fn number(event: &LiveEvent) -> u64 {
     match event {
-        Event::Notification(change) => u64::try_from(change.id.0.as_u128()).unwrap(),
+        LiveEvent::Notification(change) => u64::try_from(change.id.0.as_u128()).unwrap(),
         _ => panic!("{event:?} is not a notification"),
     }
 }
 
-fn progress(mailing_id: MailingId, channel: ChannelKind) -> Event {
+fn progress(mailing_id: MailingId, channel: ChannelKind) -> LiveEvent {
     let (status, counts) = (MailingStatus::Running, Counts::default());
-    Event::Mailing(MailingProgress { mailing_id, channel, status, counts, settled: false })
+    LiveEvent::Mailing(MailingProgress { mailing_id, channel, status, counts, settled: false })
 }
 
 #[tokio::test]
@@ -60,8 +60,8 @@ fn a_dropped_waiter_is_removed() {
 #[test]
 fn all_conditions_of_a_filter_must_hold() {
     let (mailing, batch) = (MailingId::new(), BatchId::new());
-    let of_batch = Event::Notification(Change { batch: Some(batch), ..numbered(1) });
-    let alone = Event::Notification(Change { channel: ChannelKind::Email, ..numbered(2) });
+    let of_batch = LiveEvent::Notification(Change { batch: Some(batch), ..numbered(1) });
+    let alone = LiveEvent::Notification(Change { channel: ChannelKind::Email, ..numbered(2) });
     let of_mailing = progress(mailing, ChannelKind::Sms);
     let told = |filter: EventFilter| [of_batch, alone, of_mailing].map(|event| filter.lets_through(&event));
     let all = EventFilter::default();
@@ -245,7 +245,7 @@ proptest! {
                 Step::Push(count) => {
                     for _ in 0..count {
                         head += 1;
-                        hub.push(Event::Notification(numbered(head)));
+                        hub.push(LiveEvent::Notification(numbered(head)));
                     }
                     let tail = head - head.min(kept);
                     let overtaken = places.extract_if(.., |_, (position, _)| *position < tail);

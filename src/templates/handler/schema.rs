@@ -73,7 +73,7 @@ pub struct TemplatePatch {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = TemplateTrial, example = json!({"data": {"name": "Anna", "payload": {"order_id": "A-1"}}}))]
-pub struct TrialBody {
+pub struct TemplateTrialBody {
     /// The values for the placeholders.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -161,7 +161,7 @@ impl TextTrialBody {
     }
 }
 
-impl TrialBody {
+impl TemplateTrialBody {
     /// Returns the version and the data.
     ///
     /// # Errors

@@ -6,20 +6,20 @@ use super::evaluate::Evaluation;
 use super::failure::{Evaluated, Stop};
 use super::number::Number;
 use super::operators::Comparison;
-use super::syntax::{Expr, Node, Test};
+use super::syntax::{Expr, ExprKind, Test};
 use super::value::Value;
 
 impl<'a> Evaluation<'a> {
     /// Returns true if an expression counts as true.
     pub(super) fn truth(&mut self, expression: &'a Expr) -> Evaluated<bool> {
         match &expression.node {
-            Node::And(left, right) => self.decide(left, right, false),
-            Node::Or(left, right) => self.decide(left, right, true),
-            Node::Not(of) => {
+            ExprKind::And(left, right) => self.decide(left, right, false),
+            ExprKind::Or(left, right) => self.decide(left, right, true),
+            ExprKind::Not(of) => {
                 self.budget.step()?;
                 Ok(!self.truth(of)?)
             }
-            Node::Test(test, of) => {
+            ExprKind::Test(test, of) => {
                 let value = self.value(of)?;
                 Ok(match test {
                     Test::Defined => !value.is_missing(),
@@ -28,7 +28,7 @@ impl<'a> Evaluation<'a> {
                     Test::Number => value.number().is_some(),
                 })
             }
-            Node::Compare(first, others) => {
+            ExprKind::Compare(first, others) => {
                 let mut left = (&**first, self.value(first)?);
                 for (comparison, other) in others {
                     let right = (other, self.value(other)?);

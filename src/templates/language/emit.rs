@@ -5,13 +5,18 @@ use std::io;
 use super::budget::Budget;
 use super::evaluate::Evaluation;
 use super::failure::{Evaluated, Stop};
-use super::output::{Escape, Output};
+use super::output::{Escape, RenderOutput};
 use super::syntax::Expr;
 use super::value::{Value, boolean};
 
 impl Evaluation<'_> {
     /// Writes a value.
-    pub(super) fn emit(&mut self, value: &Value<'_>, of: &Expr, output: &mut Output<'_>) -> Evaluated<()> {
+    pub(super) fn emit(
+        &mut self,
+        value: &Value<'_>,
+        of: &Expr,
+        output: &mut RenderOutput<'_>,
+    ) -> Evaluated<()> {
         match value {
             Value::Missing => Err(self.no_value(of)),
             Value::Text(text) => {
@@ -39,7 +44,7 @@ impl Evaluation<'_> {
     }
 
     /// Writes a list or an object as JSON.
-    fn emit_json(&mut self, json: &impl serde::Serialize, output: &mut Output<'_>) -> Evaluated<()> {
+    fn emit_json(&mut self, json: &impl serde::Serialize, output: &mut RenderOutput<'_>) -> Evaluated<()> {
         let mut writer = JsonWriter { budget: &mut self.budget, output, stop: None };
         match serde_json::to_writer(&mut writer, json) {
             Ok(()) => Ok(()),
@@ -51,7 +56,7 @@ impl Evaluation<'_> {
 /// Writes JSON to the output, piece by piece.
 struct JsonWriter<'w, 'o> {
     budget: &'w mut Budget,
-    output: &'w mut Output<'o>,
+    output: &'w mut RenderOutput<'o>,
     stop: Option<Stop>,
 }
 

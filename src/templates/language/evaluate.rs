@@ -8,8 +8,8 @@ use super::budget::Budget;
 use super::failure::{Evaluated, RenderFailure, Stop, line_of};
 use super::number::Number;
 use super::operators::Arithmetic;
-use super::output::{Escape, Output};
-use super::syntax::{Block, Expr, Loop, LoopField, Node};
+use super::output::{Escape, RenderOutput};
+use super::syntax::{Block, Expr, ExprKind, Loop, LoopField};
 use super::value::{Data, Value, boolean};
 
 /// The most characters of an expression in an error.
@@ -64,7 +64,7 @@ impl<'a> Evaluation<'a> {
         text: &mut String,
         (escape, longest): (Escape, usize),
     ) -> Result<(), RenderFailure> {
-        let mut output = Output { text, escape, longest };
+        let mut output = RenderOutput { text, escape, longest };
         self.blocks(blocks, &mut output).map_err(|stop| self.failure(stop))
     }
 
@@ -95,12 +95,12 @@ impl<'a> Evaluation<'a> {
     /// Returns a text that names the part of an expression that made it false.
     fn why_false(&mut self, expression: &'a Expr) -> String {
         match &expression.node {
-            Node::And(left, right) => match self.truth(left) {
+            ExprKind::And(left, right) => match self.truth(left) {
                 Ok(true) => self.why_false(right),
                 Ok(false) => self.why_false(left),
                 Err(_) => format!("{} is false", self.source_of(expression)),
             },
-            Node::Name(_) | Node::Field(..) | Node::Index(..) => match self.value(expression) {
+            ExprKind::Name(_) | ExprKind::Field(..) | ExprKind::Index(..) => match self.value(expression) {
                 Ok(Value::Missing) => format!("{} has no value", self.source_of(expression)),
                 _ => format!("{} is false", self.source_of(expression)),
             },
@@ -129,7 +129,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn blocks(&mut self, blocks: &'a [Block], output: &mut Output<'_>) -> Evaluated<()> {
+    fn blocks(&mut self, blocks: &'a [Block], output: &mut RenderOutput<'_>) -> Evaluated<()> {
         for block in blocks {
             self.budget.step()?;
             match block {
@@ -164,7 +164,7 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    fn repeat(&mut self, repetition: &'a Loop, output: &mut Output<'_>) -> Evaluated<()> {
+    fn repeat(&mut self, repetition: &'a Loop, output: &mut RenderOutput<'_>) -> Evaluated<()> {
         self.at = repetition.list.span.start;
         let elements = match self.value(&repetition.list)? {
             Value::List(items) => Elements::List(items),
@@ -235,53 +235,55 @@ impl<'a> Evaluation<'a> {
     pub(super) fn value(&mut self, expression: &'a Expr) -> Evaluated<Value<'a>> {
         self.budget.step()?;
         let value = match &expression.node {
-            Node::None => Value::Missing,
-            Node::Bool(value) => Value::Bool(*value),
-            Node::Number(number) => Value::Number(*number),
-            Node::Text(text) => Value::text(text),
-            Node::List(items) => Value::List(items),
-            Node::Name(name) => {
+            ExprKind::None => Value::Missing,
+            ExprKind::Bool(value) => Value::Bool(*value),
+            ExprKind::Number(number) => Value::Number(*number),
+            ExprKind::Text(text) => Value::text(text),
+            ExprKind::List(items) => Value::List(items),
+            ExprKind::Name(name) => {
                 self.budget.look_up(name)?;
                 self.data.get(name)
             }
-            Node::Local(slot) => self.locals.get(*slot).cloned().unwrap_or(Value::Missing),
-            Node::Loop(field) => self.of_loop(*field),
-            Node::Field(of, name) => {
+            ExprKind::Local(slot) => self.locals.get(*slot).cloned().unwrap_or(Value::Missing),
+            ExprKind::Loop(field) => self.of_loop(*field),
+            ExprKind::Field(of, name) => {
                 self.budget.look_up(name)?;
                 self.value(of)?.field(name)
             }
-            Node::Index(of, index) => self.index(of, index)?,
-            Node::Slice(of, from, to) => self.slice(of, from.as_deref(), to.as_deref())?,
-            Node::Not(_) | Node::Compare(..) | Node::Test(..) => Value::Bool(self.truth(expression)?),
-            Node::Negative(of) => {
+            ExprKind::Index(of, index) => self.index(of, index)?,
+            ExprKind::Slice(of, from, to) => self.slice(of, from.as_deref(), to.as_deref())?,
+            ExprKind::Not(_) | ExprKind::Compare(..) | ExprKind::Test(..) => {
+                Value::Bool(self.truth(expression)?)
+            }
+            ExprKind::Negative(of) => {
                 let value = self.value(of)?;
                 let number = self.number(value, of)?;
                 self.calculate(Arithmetic::Subtract, (Number::Whole(0), number), expression)?
             }
-            Node::Arithmetic(operator, left, right) => {
+            ExprKind::Arithmetic(operator, left, right) => {
                 let (a, b) = (self.value(left)?, self.value(right)?);
                 let numbers = (self.number(a, left)?, self.number(b, right)?);
                 self.calculate(*operator, numbers, expression)?
             }
-            Node::Concat(left, right) => {
+            ExprKind::Concat(left, right) => {
                 let (a, b) = (self.value(left)?, self.value(right)?);
                 let (a, b) = (self.text(a, left)?, self.text(b, right)?);
                 self.joined(&a, &b, expression)?
             }
-            Node::And(left, right) => {
+            ExprKind::And(left, right) => {
                 let value = self.value(left)?;
                 if value.is_true() { self.value(right)? } else { value }
             }
-            Node::Or(left, right) => {
+            ExprKind::Or(left, right) => {
                 let value = self.value(left)?;
                 if value.is_true() { value } else { self.value(right)? }
             }
-            Node::Choose(choice) => match (self.truth(&choice.condition)?, &choice.no) {
+            ExprKind::Choose(choice) => match (self.truth(&choice.condition)?, &choice.no) {
                 (true, _) => self.value(&choice.yes)?,
                 (false, Some(no)) => self.value(no)?,
                 (false, None) => Value::text(""),
             },
-            Node::Filter(filter, of, arguments) => self.filter(*filter, of, arguments)?,
+            ExprKind::Filter(filter, of, arguments) => self.filter(*filter, of, arguments)?,
         };
         if let Value::Exact(_) = value {
             // all its digits were parsed to find that `Number` cannot reproduce it

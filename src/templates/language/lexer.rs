@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// The beginning of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(super) enum TagKind {
     /// `{{`
     Emit,
     /// `{%`
@@ -26,7 +26,7 @@ pub(super) enum Token<'s> {
     /// An operator or a bracket.
     Sign(&'static str),
     /// `}}` or `%}`
-    Close(Opening),
+    Close(TagKind),
     /// The end of the source.
     End,
 }
@@ -39,8 +39,8 @@ impl Token<'_> {
             Self::Text(_) => "a quoted text".into(),
             Self::Whole(_) | Self::Float(_) => "a number".into(),
             Self::Sign(sign) => format!("`{sign}`"),
-            Self::Close(Opening::Emit) => "`}}`".into(),
-            Self::Close(Opening::Statement) => "`%}`".into(),
+            Self::Close(TagKind::Emit) => "`}}`".into(),
+            Self::Close(TagKind::Statement) => "`%}`".into(),
             Self::End => "the end of the text".into(),
         }
     }
@@ -80,7 +80,7 @@ impl<'s> Lexer<'s> {
     ///
     /// # Errors
     /// A comment or a `raw` that is not closed.
-    pub(super) fn text(&mut self, mut found: impl FnMut(Range<usize>)) -> Result<Option<Opening>, String> {
+    pub(super) fn text(&mut self, mut found: impl FnMut(Range<usize>)) -> Result<Option<TagKind>, String> {
         loop {
             let from = self.at;
             let Some((before, kind)) = self.next_tag() else {
@@ -96,10 +96,10 @@ impl<'s> Lexer<'s> {
             self.at = tag + 2 + control;
             match kind {
                 b'#' => self.skip_comment()?,
-                b'{' => return Ok(Some(Opening::Emit)),
+                b'{' => return Ok(Some(TagKind::Emit)),
                 _ => match self.raw()? {
                     Some(raw) => found(raw),
-                    None => return Ok(Some(Opening::Statement)),
+                    None => return Ok(Some(TagKind::Statement)),
                 },
             }
         }
@@ -198,11 +198,11 @@ fn control(inside: &str) -> (bool, usize) {
 }
 
 /// Returns the kind of a tag that ends here, the length of its end, and true if the next text loses its leading spaces.
-fn closing(rest: &str) -> Option<(Opening, usize, bool)> {
+fn closing(rest: &str) -> Option<(TagKind, usize, bool)> {
     let (trims, skipped) = control(rest);
     match rest.get(skipped..skipped + 2) {
-        Some("}}") => Some((Opening::Emit, skipped + 2, trims)),
-        Some("%}") => Some((Opening::Statement, skipped + 2, trims)),
+        Some("}}") => Some((TagKind::Emit, skipped + 2, trims)),
+        Some("%}") => Some((TagKind::Statement, skipped + 2, trims)),
         _ => None,
     }
 }
@@ -211,7 +211,7 @@ fn closing(rest: &str) -> Option<(Opening, usize, bool)> {
 fn simple_tag(inside: &str, word: &str) -> Option<(usize, bool)> {
     let rest = inside.trim_start().strip_prefix(word)?.trim_start();
     let (opening, length, trims) = closing(rest)?;
-    (opening == Opening::Statement).then_some((inside.len() - rest.len() + length, trims))
+    (opening == TagKind::Statement).then_some((inside.len() - rest.len() + length, trims))
 }
 
 fn quoted(rest: &str, quote: char) -> Result<(Token<'_>, usize), String> {

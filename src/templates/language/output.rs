@@ -19,13 +19,13 @@ pub enum Escape {
 }
 
 /// The output so far, which never grows past its limit.
-pub(super) struct Output<'o> {
+pub(super) struct RenderOutput<'o> {
     pub(super) text: &'o mut String,
     pub(super) escape: Escape,
     pub(super) longest: usize,
 }
 
-impl Output<'_> {
+impl RenderOutput<'_> {
     /// Appends text of the template, or a value that needs no escape.
     pub(super) fn push(&mut self, text: &str) -> Evaluated<()> {
         if self.text.len() + text.len() > self.longest {

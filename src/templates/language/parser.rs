@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::failure::line_of;
-use super::lexer::{Lexer, Opening, Token};
-use super::syntax::{Block, Branch, Expr, Loop, Node};
+use super::lexer::{Lexer, TagKind, Token};
+use super::syntax::{Block, Branch, Expr, ExprKind, Loop};
 
 /// The most operators, fields and filters in one tag, which also bounds the depth of its tree.
 const MOST_OPERATIONS: usize = 100;
@@ -166,7 +166,7 @@ impl<'s> Parser<'s> {
         }
     }
 
-    fn close(&mut self, opening: Opening) -> Parsing<()> {
+    fn close(&mut self, opening: TagKind) -> Parsing<()> {
         // no advance: the text after the tag is read by `Lexer::text`
         if self.token == Token::Close(opening) {
             return Ok(());
@@ -174,7 +174,7 @@ impl<'s> Parser<'s> {
         Err(self.unexpected(&Token::Close(opening).describe()))
     }
 
-    fn expr(&self, start: usize, node: Node) -> Expr {
+    fn expr(&self, start: usize, node: ExprKind) -> Expr {
         Expr { node, span: start..self.ended }
     }
 
@@ -218,12 +218,12 @@ impl<'s> Parser<'s> {
                         Some(end) => Err(format!("unexpected end of the text, expected `{{% {end} %}}`")),
                     };
                 }
-                Some(Opening::Emit) => {
+                Some(TagKind::Emit) => {
                     self.advance()?;
                     blocks.push(Block::Emit(self.expression()?));
-                    self.close(Opening::Emit)?;
+                    self.close(TagKind::Emit)?;
                 }
-                Some(Opening::Statement) => {
+                Some(TagKind::Statement) => {
                     self.advance()?;
                     if let Some(end) = ends.iter().find(|end| self.is_word(end)) {
                         self.advance()?;
@@ -261,7 +261,7 @@ impl<'s> Parser<'s> {
         let mut branches: Vec<Branch> = Vec::new();
         let mut condition = Some(self.condition()?);
         loop {
-            self.close(Opening::Statement)?;
+            self.close(TagKind::Statement)?;
             if branches.len() == MOST_BRANCHES {
                 return Err(format!("an `if` has at most {MOST_BRANCHES} branches"));
             }
@@ -274,7 +274,7 @@ impl<'s> Parser<'s> {
                 _ => break,
             }
         }
-        self.close(Opening::Statement)?;
+        self.close(TagKind::Statement)?;
         Ok(Block::If(branches))
     }
 
@@ -302,17 +302,17 @@ impl<'s> Parser<'s> {
         if self.is_word("recursive") {
             return Err("recursive loops are not supported".into());
         }
-        self.close(Opening::Statement)?;
+        self.close(TagKind::Statement)?;
         self.loops += 1;
         let (body, end) = self.body(&["else", "endfor"])?;
         self.loops -= 1;
         self.locals.truncate(slot);
         let mut otherwise = Vec::new();
         if end == Some("else") {
-            self.close(Opening::Statement)?;
+            self.close(TagKind::Statement)?;
             otherwise = self.body(&["endfor"])?.0;
         }
-        self.close(Opening::Statement)?;
+        self.close(TagKind::Statement)?;
         Ok(Block::For(Box::new(Loop { names: names.len(), slot, list, filter, body, otherwise })))
     }
 }

@@ -51,14 +51,14 @@ pub struct Loop {
 #[derive(Debug)]
 pub struct Expr {
     /// The computation.
-    pub node: Node,
+    pub node: ExprKind,
     /// Bytes of the source.
     pub span: Range<usize>,
 }
 
 /// A kind of expression.
 #[derive(Debug)]
-pub enum Node {
+pub enum ExprKind {
     /// `none`
     None,
     /// `true`, `false`

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use fanfare::clients::import::{self as road, ImportOptions, Progress};
+use fanfare::clients::import::{self as road, FileProgress, ImportOptions};
 use fanfare::clients::repo;
 use fanfare::clients::views::ClientView;
 use serde_json::{Value, json};
@@ -146,8 +146,8 @@ on_each_database! {
         assert_eq!(u64::try_from(clients.len()).unwrap(), report.created);
         assert!(clients.is_sorted_by_key(|c| c.phone_number), "ids follow the file");
         let seen = seen.into_inner().unwrap();
-        assert!(seen.len() > 5 && seen.is_sorted_by_key(|p: &Progress| p.bytes), "{seen:?}");
-        let all = Progress {
+        assert!(seen.len() > 5 && seen.is_sorted_by_key(|p: &FileProgress| p.bytes), "{seen:?}");
+        let all = FileProgress {
             bytes: size,
             rows: 10_000,
             line: 10_001,

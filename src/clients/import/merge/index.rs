@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::row::Row;
+use super::super::row::FileRow;
 use crate::clients::model::{Client, ExternalId, Field};
 use crate::error::FieldError;
 
@@ -17,7 +17,7 @@ impl ByExternalId {
     }
 
     /// Refuses a row whose external id belongs to another client than the one at `place`.
-    pub(super) fn check(&self, row: &Row, place: Option<usize>) -> Result<(), FieldError> {
+    pub(super) fn check(&self, row: &FileRow, place: Option<usize>) -> Result<(), FieldError> {
         let owner = row.external_id().and_then(|id| self.place(id));
         if owner.is_some() && owner != place {
             return Err(FieldError::new(Field::ExternalId.name(), "another client has this external_id"));
@@ -49,7 +49,7 @@ impl ByEmail {
     ///
     /// # Errors
     /// Several clients share the address, so it does not identify one.
-    pub(super) fn find(&self, row: &Row) -> Result<Option<usize>, FieldError> {
+    pub(super) fn find(&self, row: &FileRow) -> Result<Option<usize>, FieldError> {
         let places = row.email().and_then(|email| self.0.get(&email.key())).map(Vec::as_slice);
         match places {
             None | Some([]) => Ok(None),

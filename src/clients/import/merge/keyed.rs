@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::options::MatchBy;
 use super::super::report::{PreviewRow, Rejection};
-use super::super::row::Row;
+use super::super::row::FileRow;
 use super::index::{ByEmail, ByExternalId};
 use super::outcome::{Applied, Deferred, Merged};
 use crate::clients::model::{Client, Field, PhoneNumber};
@@ -15,7 +15,7 @@ use crate::error::FieldError;
 const TAKEN: &str = "another client has this phone_number";
 
 /// A client after the rows so far.
-struct Entry {
+struct KeyedEntry {
     client: Client,
     /// The stored version, if there is one.
     stored: Option<Client>,
@@ -26,7 +26,7 @@ struct Entry {
 /// The clients of a chunk.
 struct KeyedClients {
     by: MatchBy,
-    entries: Vec<Entry>,
+    entries: Vec<KeyedEntry>,
     by_number: HashMap<PhoneNumber, usize>,
     by_external_id: ByExternalId,
     by_email: ByEmail,
@@ -35,7 +35,7 @@ struct KeyedClients {
 /// Applies rows by their key. `stored` has every client with a key, a number or an external id of the rows. `is_final`
 /// is true if no rows follow in which another client could give up its number.
 pub(in super::super) fn merge_by_key(
-    rows: &[Row],
+    rows: &[FileRow],
     stored: &[Client],
     now: Timestamp,
     by: MatchBy,
@@ -81,7 +81,7 @@ pub(in super::super) fn merge_by_key(
     }
 }
 
-fn rejection(row: &Row, FieldError { field, reason }: &FieldError) -> Rejection {
+fn rejection(row: &FileRow, FieldError { field, reason }: &FieldError) -> Rejection {
     Rejection { line: row.line, field: field.clone(), reason: reason.clone() }
 }
 
@@ -110,11 +110,11 @@ impl KeyedClients {
         if self.by == MatchBy::Email {
             self.by_email.note(None, &client, place);
         }
-        self.entries.push(Entry { client, stored, numbered_by });
+        self.entries.push(KeyedEntry { client, stored, numbered_by });
         place
     }
 
-    fn apply(&mut self, index: usize, row: &Row, now: Timestamp) -> Result<Applied, FieldError> {
+    fn apply(&mut self, index: usize, row: &FileRow, now: Timestamp) -> Result<Applied, FieldError> {
         let place = self.find(row)?;
         self.by_external_id.check(row, place)?;
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
@@ -141,7 +141,7 @@ impl KeyedClients {
 
     /// Finds the row's client. A new external id belongs to the client with the row's number, if that has no external
     /// id yet.
-    fn find(&self, row: &Row) -> Result<Option<usize>, FieldError> {
+    fn find(&self, row: &FileRow) -> Result<Option<usize>, FieldError> {
         if self.by == MatchBy::Email {
             return self.by_email.find(row);
         }
@@ -179,7 +179,7 @@ impl KeyedClients {
     fn finish(self, merged: &mut Merged) {
         for entry in self.entries {
             let has_new_number = entry.has_new_number();
-            let Entry { client, stored, .. } = entry;
+            let KeyedEntry { client, stored, .. } = entry;
             let Some(stored) = stored else {
                 merged.new.push(client);
                 continue;
@@ -198,7 +198,7 @@ impl KeyedClients {
     }
 }
 
-impl Entry {
+impl KeyedEntry {
     fn has_new_number(&self) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.phone_number != self.client.phone_number)
     }
@@ -215,9 +215,9 @@ mod tests {
         PhoneNumber::from_number(79_030_000_000 + n).unwrap()
     }
 
-    fn row(line: u64, id: &str, n: Option<i64>) -> Row {
+    fn row(line: u64, id: &str, n: Option<i64>) -> FileRow {
         let patch = ClientPatch { external_id: Some(Some(id.parse().unwrap())), ..ClientPatch::default() };
-        Row { line, number: n.map(number), patch }
+        FileRow { line, number: n.map(number), patch }
     }
 
     fn client(id: Option<&str>, n: i64) -> Client {
@@ -227,7 +227,7 @@ mod tests {
         Client::create(ClientId::new(), &patch, Timestamp::from_micros(1)).unwrap()
     }
 
-    fn merged(stored: &[Client], rows: &[Row], is_final: bool) -> Merged {
+    fn merged(stored: &[Client], rows: &[FileRow], is_final: bool) -> Merged {
         merge_by_key(rows, stored, Timestamp::from_micros(2), MatchBy::ExternalId, is_final, 0)
     }
 
@@ -299,7 +299,7 @@ mod tests {
                 tags: Some(vec!["vip".parse().unwrap()]),
                 ..ClientPatch::default()
             };
-            Row { line, number: None, patch }
+            FileRow { line, number: None, patch }
         };
         let rows = [row(2, "pat@EXAMPLE.com"), row(3, "sam@example.com")];
         let merged = merge_by_key(&rows, &stored, Timestamp::from_micros(2), MatchBy::Email, true, 0);

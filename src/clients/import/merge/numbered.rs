@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::report::{PreviewRow, Rejection};
-use super::super::row::Row;
+use super::super::row::FileRow;
 use super::index::{ByEmail, ByExternalId};
 use super::outcome::{Applied, Merged};
 use crate::clients::model::{Client, ExternalId, PhoneNumber};
@@ -11,14 +11,14 @@ use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 
 /// A client after the rows so far.
-struct Entry {
+struct NumberedEntry {
     client: Client,
-    origin: Origin,
+    origin: EntryOrigin,
     changed: bool,
 }
 
-enum Origin {
-    Row,
+enum EntryOrigin {
+    File,
     /// The external id is the stored one.
     Database(Option<ExternalId>),
 }
@@ -26,7 +26,7 @@ enum Origin {
 /// The clients of a chunk.
 #[derive(Default)]
 struct ChunkClients {
-    entries: Vec<Entry>,
+    entries: Vec<NumberedEntry>,
     by_number: HashMap<PhoneNumber, usize>,
     by_external_id: ByExternalId,
     /// Present if the chunk has rows without a number.
@@ -35,14 +35,19 @@ struct ChunkClients {
 
 /// Applies the rows in their order, as if each were imported alone. `stored` has every client with a number or an
 /// external id of the rows, and every client with the address of a row that has neither.
-pub(in super::super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp, previewed: usize) -> Merged {
+pub(in super::super) fn merge(
+    rows: &[FileRow],
+    stored: Vec<Client>,
+    now: Timestamp,
+    previewed: usize,
+) -> Merged {
     let has_unnumbered = rows.iter().any(|row| row.number.is_none());
     let mut book =
         ChunkClients { by_email: has_unnumbered.then(ByEmail::default), ..ChunkClients::default() };
     for client in stored {
-        let origin = Origin::Database(client.external_id.clone());
+        let origin = EntryOrigin::Database(client.external_id.clone());
         let changed = false;
-        book.add(Entry { client, origin, changed });
+        book.add(NumberedEntry { client, origin, changed });
     }
     let mut merged = Merged::default();
     let mut shown = Vec::new();
@@ -64,23 +69,23 @@ pub(in super::super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp,
         Some(PreviewRow { line, client: book.entries.get(place)?.client.clone().into() })
     };
     merged.preview = shown.into_iter().filter_map(client).collect();
-    for Entry { client, origin, changed } in book.entries {
+    for NumberedEntry { client, origin, changed } in book.entries {
         match origin {
-            Origin::Row => merged.new.push(client),
-            Origin::Database(external_id) if changed => {
+            EntryOrigin::File => merged.new.push(client),
+            EntryOrigin::Database(external_id) if changed => {
                 if external_id.is_some() && external_id != client.external_id {
                     merged.freed.push(client.id);
                 }
                 merged.changed.push(client);
             }
-            Origin::Database(_) => {}
+            EntryOrigin::Database(_) => {}
         }
     }
     merged
 }
 
 impl ChunkClients {
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: NumberedEntry) {
         let place = self.entries.len();
         if let Some(number) = entry.client.phone_number {
             self.by_number.insert(number, place);
@@ -93,7 +98,7 @@ impl ChunkClients {
     }
 
     /// Finds the client of a row without a number: by its external id, else by its address.
-    fn unnumbered(&self, row: &Row) -> Result<Option<usize>, FieldError> {
+    fn unnumbered(&self, row: &FileRow) -> Result<Option<usize>, FieldError> {
         match (row.external_id(), &self.by_email) {
             (Some(id), _) => Ok(self.by_external_id.place(id)),
             (None, Some(by_email)) => by_email.find(row),
@@ -101,7 +106,7 @@ impl ChunkClients {
         }
     }
 
-    fn apply(&mut self, row: &Row, now: Timestamp) -> Result<Applied, FieldError> {
+    fn apply(&mut self, row: &FileRow, now: Timestamp) -> Result<Applied, FieldError> {
         let place = match row.number {
             Some(number) => self.by_number.get(&number).copied(),
             None => self.unnumbered(row)?,
@@ -109,8 +114,8 @@ impl ChunkClients {
         self.by_external_id.check(row, place)?;
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
             let client = Client::create(ClientId::new(), &row.whole(), now)?;
-            let (origin, changed) = (Origin::Row, true);
-            self.add(Entry { client, origin, changed });
+            let (origin, changed) = (EntryOrigin::File, true);
+            self.add(NumberedEntry { client, origin, changed });
             return Ok(Applied { place: self.entries.len() - 1, is_new: true });
         };
         let mut client = entry.client.clone();
@@ -158,7 +163,7 @@ mod tests {
         }
     }
 
-    fn run(rows: &[Row], chunk: usize) -> Outcome {
+    fn run(rows: &[FileRow], chunk: usize) -> Outcome {
         let (mut table, mut created, mut updated, mut rejected) = (Vec::<Client>::new(), 0, 0, Vec::new());
         for rows in rows.chunks(chunk) {
             let is_named = |client: &&Client| {
@@ -193,7 +198,7 @@ mod tests {
         (created, updated, rejected, shown)
     }
 
-    fn row() -> impl Strategy<Value = Row> {
+    fn row() -> impl Strategy<Value = FileRow> {
         let choice = || prop_oneof![Just(None), Just(Some(None)), "[a-c]".prop_map(|text| Some(Some(text)))];
         let number = prop::option::weighted(0.7, 0..4_i64);
         let parts = (number, choice(), choice(), choice(), choice());
@@ -209,7 +214,7 @@ mod tests {
                 patch.attributes.push(("name".parse().unwrap(), value.map(AttributeValue::Text)));
             }
             let number = number.and_then(|n| PhoneNumber::from_number(79_030_000_000 + n).ok());
-            Row { line: 0, number, patch }
+            FileRow { line: 0, number, patch }
         });
         row.prop_filter("a client needs an address", |row| {
             row.number.is_some() || row.external_id().is_some() || row.email().is_some()

@@ -1,7 +1,7 @@
 //! The result of applying rows.
 
 use super::super::report::{PreviewRow, Rejection, Warning};
-use super::super::row::Row;
+use super::super::row::FileRow;
 use crate::clients::model::Client;
 use crate::db::types::ClientId;
 
@@ -30,7 +30,7 @@ pub(in super::super) struct Merged {
 /// A row that is retried at the end of the file, and its rejection if that fails.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Deferred {
-    pub(in super::super) row: Row,
+    pub(in super::super) row: FileRow,
     pub(in super::super) rejection: Rejection,
 }
 

@@ -14,7 +14,7 @@ fn read_all(bytes: &[u8]) -> (Vec<Person>, Vec<Rejection>, Assumed) {
     let (mut rows, mut rejected) = (Vec::new(), Vec::new());
     loop {
         match messages.try_recv().unwrap() {
-            Message::Chunk(chunk) => {
+            ReaderMessage::Chunk(chunk) => {
                 rows.extend(chunk.rows.into_iter().map(|row| {
                     let texts = row.patch.attributes.into_iter().map(|(_, value)| match value {
                         Some(crate::clients::model::AttributeValue::Text(text)) => text,
@@ -24,8 +24,8 @@ fn read_all(bytes: &[u8]) -> (Vec<Person>, Vec<Rejection>, Assumed) {
                 }));
                 rejected.extend(chunk.rejected);
             }
-            Message::End(assumed) => return (rows, rejected, *assumed),
-            Message::Failed(why) => panic!("{why}"),
+            ReaderMessage::End(assumed) => return (rows, rejected, *assumed),
+            ReaderMessage::Failed(why) => panic!("{why}"),
         }
     }
 }

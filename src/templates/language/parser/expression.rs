@@ -5,10 +5,10 @@ use crate::templates::language::filter_names::TemplateFilter;
 use crate::templates::language::lexer::Token;
 use crate::templates::language::number::Number;
 use crate::templates::language::operators::{Arithmetic, Comparison};
-use crate::templates::language::syntax::{Choice, Expr, LoopField, Node, Test};
+use crate::templates::language::syntax::{Choice, Expr, ExprKind, LoopField, Test};
 
 /// Creates the node of a binary operator.
-type Binary = fn(Box<Expr>, Box<Expr>) -> Node;
+type Binary = fn(Box<Expr>, Box<Expr>) -> ExprKind;
 
 impl<'s> Parser<'s> {
     /// Parses `yes if condition else no`, or anything that binds more strongly.
@@ -19,7 +19,7 @@ impl<'s> Parser<'s> {
             self.count()?;
             let condition = self.alternatives()?;
             let no = if self.skips_word("else")? { Some(self.inside(Self::expression)?) } else { None };
-            yes = self.expr(start, Node::Choose(Box::new(Choice { condition, yes, no })));
+            yes = self.expr(start, ExprKind::Choose(Box::new(Choice { condition, yes, no })));
         }
         Ok(yes)
     }
@@ -44,14 +44,14 @@ impl<'s> Parser<'s> {
     /// Parses an expression that binds more strongly than `if`.
     pub(super) fn alternatives(&mut self) -> Parsing<Expr> {
         self.chain(Self::conjunction, |token| match token {
-            Token::Word("or") => Some(Node::Or),
+            Token::Word("or") => Some(ExprKind::Or),
             _ => None,
         })
     }
 
     fn conjunction(&mut self) -> Parsing<Expr> {
         self.chain(Self::negation, |token| match token {
-            Token::Word("and") => Some(Node::And),
+            Token::Word("and") => Some(ExprKind::And),
             _ => None,
         })
     }
@@ -60,7 +60,7 @@ impl<'s> Parser<'s> {
         let start = self.span.start;
         if self.skips_word("not")? {
             let negated = self.inside(Self::negation)?;
-            return Ok(self.expr(start, Node::Not(Box::new(negated))));
+            return Ok(self.expr(start, ExprKind::Not(Box::new(negated))));
         }
         self.comparison()
     }
@@ -91,37 +91,37 @@ impl<'s> Parser<'s> {
         if others.is_empty() {
             return Ok(first);
         }
-        Ok(self.expr(start, Node::Compare(Box::new(first), others)))
+        Ok(self.expr(start, ExprKind::Compare(Box::new(first), others)))
     }
 
     fn sum(&mut self) -> Parsing<Expr> {
         self.chain(Self::concatenation, |token| match token {
-            Token::Sign("+") => Some(|a, b| Node::Arithmetic(Arithmetic::Add, a, b)),
-            Token::Sign("-") => Some(|a, b| Node::Arithmetic(Arithmetic::Subtract, a, b)),
+            Token::Sign("+") => Some(|a, b| ExprKind::Arithmetic(Arithmetic::Add, a, b)),
+            Token::Sign("-") => Some(|a, b| ExprKind::Arithmetic(Arithmetic::Subtract, a, b)),
             _ => None,
         })
     }
 
     fn concatenation(&mut self) -> Parsing<Expr> {
         self.chain(Self::product, |token| match token {
-            Token::Sign("~") => Some(Node::Concat),
+            Token::Sign("~") => Some(ExprKind::Concat),
             _ => None,
         })
     }
 
     fn product(&mut self) -> Parsing<Expr> {
         self.chain(Self::power, |token| match token {
-            Token::Sign("*") => Some(|a, b| Node::Arithmetic(Arithmetic::Multiply, a, b)),
-            Token::Sign("/") => Some(|a, b| Node::Arithmetic(Arithmetic::Divide, a, b)),
-            Token::Sign("//") => Some(|a, b| Node::Arithmetic(Arithmetic::FloorDivide, a, b)),
-            Token::Sign("%") => Some(|a, b| Node::Arithmetic(Arithmetic::Remainder, a, b)),
+            Token::Sign("*") => Some(|a, b| ExprKind::Arithmetic(Arithmetic::Multiply, a, b)),
+            Token::Sign("/") => Some(|a, b| ExprKind::Arithmetic(Arithmetic::Divide, a, b)),
+            Token::Sign("//") => Some(|a, b| ExprKind::Arithmetic(Arithmetic::FloorDivide, a, b)),
+            Token::Sign("%") => Some(|a, b| ExprKind::Arithmetic(Arithmetic::Remainder, a, b)),
             _ => None,
         })
     }
 
     fn power(&mut self) -> Parsing<Expr> {
         self.chain(Self::filtered, |token| match token {
-            Token::Sign("**") => Some(|a, b| Node::Arithmetic(Arithmetic::Power, a, b)),
+            Token::Sign("**") => Some(|a, b| ExprKind::Arithmetic(Arithmetic::Power, a, b)),
             _ => None,
         })
     }
@@ -161,7 +161,7 @@ impl<'s> Parser<'s> {
         if filter == TemplateFilter::Default {
             self.goes_without(path);
         }
-        Ok(self.expr(start, Node::Filter(filter, Box::new(value), arguments)))
+        Ok(self.expr(start, ExprKind::Filter(filter, Box::new(value), arguments)))
     }
 
     fn test(&mut self, start: usize, value: Expr) -> Parsing<Expr> {
@@ -173,13 +173,14 @@ impl<'s> Parser<'s> {
             let known: Vec<_> = Test::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
             return Err(format!("unknown test `{name}`; the tests are {}", known.join(", ")));
         };
-        let tested = self.expr(start, Node::Test(*test, Box::new(value)));
-        Ok(if is_negated { self.expr(start, Node::Not(Box::new(tested))) } else { tested })
+        let tested = self.expr(start, ExprKind::Test(*test, Box::new(value)));
+        Ok(if is_negated { self.expr(start, ExprKind::Not(Box::new(tested))) } else { tested })
     }
 
     /// Returns the index of the value's path, which is the last one, if the value is a path.
     pub(super) fn last_path_of(&self, value: &Expr) -> Option<usize> {
-        matches!(value.node, Node::Name(_) | Node::Field(..)).then(|| self.paths.len().wrapping_sub(1))
+        matches!(value.node, ExprKind::Name(_) | ExprKind::Field(..))
+            .then(|| self.paths.len().wrapping_sub(1))
     }
 
     /// Marks a path as not required, because of a `default` or a test.
@@ -194,7 +195,7 @@ impl<'s> Parser<'s> {
         let start = self.span.start;
         if self.skips("-")? {
             let value = self.inside(Self::signed)?;
-            return Ok(self.expr(start, Node::Negative(Box::new(value))));
+            return Ok(self.expr(start, ExprKind::Negative(Box::new(value))));
         }
         let value = self.primary()?;
         self.postfix(start, value)
@@ -202,7 +203,7 @@ impl<'s> Parser<'s> {
 
     fn postfix(&mut self, start: usize, mut value: Expr) -> Parsing<Expr> {
         let mut path = match &value.node {
-            Node::Name(name) => Some(name.to_string()),
+            ExprKind::Name(name) => Some(name.to_string()),
             _ => None,
         };
         loop {
@@ -215,13 +216,13 @@ impl<'s> Parser<'s> {
                             path.push_str(name);
                         }
                         self.advance()?;
-                        value = self.expr(start, Node::Field(Box::new(value), name.into()));
+                        value = self.expr(start, ExprKind::Field(Box::new(value), name.into()));
                         continue;
                     }
                     Token::Whole(place) => {
-                        let place = self.expr(self.span.start, Node::Number(Number::Whole(place)));
+                        let place = self.expr(self.span.start, ExprKind::Number(Number::Whole(place)));
                         self.advance()?;
-                        value = self.expr(start, Node::Index(Box::new(value), Box::new(place)));
+                        value = self.expr(start, ExprKind::Index(Box::new(value), Box::new(place)));
                     }
                     _ => return Err(self.unexpected("the name of a field")),
                 }
@@ -245,9 +246,9 @@ impl<'s> Parser<'s> {
         let from = if self.is_sign(":") { None } else { Some(self.inside(Self::expression)?) };
         let node = if self.skips(":")? {
             let to = if self.is_sign("]") { None } else { Some(self.inside(Self::expression)?) };
-            Node::Slice(value, from.map(Box::new), to.map(Box::new))
+            ExprKind::Slice(value, from.map(Box::new), to.map(Box::new))
         } else {
-            Node::Index(value, Box::new(from.ok_or_else(|| self.unexpected("an index or a name"))?))
+            ExprKind::Index(value, Box::new(from.ok_or_else(|| self.unexpected("an index or a name"))?))
         };
         self.expect("]")?;
         Ok(self.expr(start, node))
@@ -256,9 +257,9 @@ impl<'s> Parser<'s> {
     fn primary(&mut self) -> Parsing<Expr> {
         let start = self.span.start;
         let node = match std::mem::replace(&mut self.token, Token::End) {
-            Token::Text(text) => Node::Text(text.into()),
-            Token::Whole(whole) => Node::Number(Number::Whole(whole)),
-            Token::Float(value) => Node::Number(Number::Float(value)),
+            Token::Text(text) => ExprKind::Text(text.into()),
+            Token::Whole(whole) => ExprKind::Number(Number::Whole(whole)),
+            Token::Float(value) => ExprKind::Number(Number::Float(value)),
             Token::Word(word) if !KEYWORDS.contains(&word) => return self.word(start, word),
             Token::Sign("(") => {
                 self.advance()?;
@@ -271,7 +272,7 @@ impl<'s> Parser<'s> {
                 self.advance()?;
                 let list = self.list()?;
                 self.expect("]")?;
-                return Ok(self.expr(start, Node::List(list)));
+                return Ok(self.expr(start, ExprKind::List(list)));
             }
             Token::Sign("{") => return Err("objects cannot be written in templates".into()),
             other => {
@@ -286,15 +287,15 @@ impl<'s> Parser<'s> {
     fn word(&mut self, start: usize, word: &'s str) -> Parsing<Expr> {
         self.advance()?;
         let node = match word {
-            "true" | "True" => Node::Bool(true),
-            "false" | "False" => Node::Bool(false),
-            "none" | "None" => Node::None,
+            "true" | "True" => ExprKind::Bool(true),
+            "false" | "False" => ExprKind::Bool(false),
+            "none" | "None" => ExprKind::None,
             "loop" => return self.of_loop(start),
             _ => match self.locals.iter().rposition(|local| *local == word) {
-                Some(slot) => Node::Local(slot),
+                Some(slot) => ExprKind::Local(slot),
                 None => {
                     self.names.insert(word.to_owned());
-                    Node::Name(word.into())
+                    ExprKind::Name(word.into())
                 }
             },
         };
@@ -310,7 +311,7 @@ impl<'s> Parser<'s> {
         let Some((_, field)) = LoopField::ALL.iter().find(|(name, _)| *name == field) else {
             return Err(format!("a loop has {}", known().join(", ")));
         };
-        Ok(self.expr(start, Node::Loop(*field)))
+        Ok(self.expr(start, ExprKind::Loop(*field)))
     }
 
     /// Parses the constants of a list, up to its closing bracket.
