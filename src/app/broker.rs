@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-
+use super::wiring::Wiring;
 use crate::broker::Reader;
 use crate::broker::kafka::{self, Kafka, Login, Mechanism, Start};
 use crate::broker::nats::{self, JetStream};
@@ -13,8 +12,6 @@ use crate::error::{Complaints, Error, Result};
 use crate::events::Events;
 use crate::events::handler::broker::{FromBroker, read_again};
 use crate::events::retrier::Retrier;
-use crate::lifecycle::{Shutdown, ShutdownTrigger, supervise};
-use crate::runtime::Runtime;
 
 /// The delay before a refused event is delivered for the second time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -27,28 +24,22 @@ const LOOK: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`Error::Invalid`] when an address or a topic cannot be one.
-pub fn start(
-    config: &Config,
-    (events, intake): (Arc<Events>, Arc<FromBroker>),
-    runtime: Runtime,
-    (trigger, shutdown): (&ShutdownTrigger, &Shutdown),
-) -> Result<Vec<JoinHandle<()>>> {
-    let metrics = runtime.metrics.clone();
-    let mut tasks = Vec::new();
-    if let Some(settings) = jetstream(config)? {
+pub(super) fn start(wiring: &mut Wiring, events: Arc<Events>, intake: Arc<FromBroker>) -> Result<()> {
+    let (metrics, shutdown) = (wiring.background.metrics.clone(), wiring.shutdown.clone());
+    if let Some(settings) = jetstream(&wiring.config)? {
         let reader = Reader::new(JetStream::new(settings, metrics.clone()), intake.clone(), metrics.clone());
-        tasks.push(supervise("JetStream", trigger.clone(), reader.run(shutdown.clone())));
+        wiring.supervise("JetStream", reader.run(shutdown.clone()));
     }
-    let settings = kafka(config)?;
+    let settings = kafka(&wiring.config)?;
     let most_tries = settings.as_ref().map(|settings| settings.tries);
     if let Some(settings) = settings {
         let broker = Kafka::new(settings, intake.clone(), metrics.clone());
         let reader = Reader::new(broker, intake, metrics.clone());
-        tasks.push(supervise("Kafka", trigger.clone(), reader.run(shutdown.clone())));
+        wiring.supervise("Kafka", reader.run(shutdown.clone()));
     }
-    let retrier = Retrier::new(events, runtime, read_again, most_tries);
-    tasks.push(supervise("refused records", trigger.clone(), retrier.run(shutdown.clone())));
-    Ok(tasks)
+    let retrier = Retrier::new(events, wiring.background.clone(), read_again, most_tries);
+    wiring.supervise("refused records", retrier.run(shutdown));
+    Ok(())
 }
 
 /// Returns the settings of JetStream, or `None` without a server.

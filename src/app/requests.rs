@@ -1,46 +1,39 @@
-//! Wires scheduled HTTP requests.
+//! Wires scheduled HTTP requests, once and recurring.
 
 use std::sync::Arc;
 
+use actix_web::web;
 use tokio::sync::Notify;
 
-use crate::config::{Config, Role};
-use crate::credentials::Credentials;
+use super::engine::EngineAccess;
+use super::wiring::Wiring;
+use crate::config::Role;
 use crate::dead_letters::DeadLetters;
-use crate::egress::guard::Guard;
-use crate::notifications::notifier::NewMessageNotifier;
-use crate::requests::intake::{RequestIntake, Worker};
+use crate::requests::intake::RequestIntake;
 use crate::requests::recurring::timekeeper::Timekeeper;
 use crate::requests::{Recurring, Requests};
-use crate::runtime::Runtime;
 
-/// The services of requests, with the tasks that must run for them.
-pub(super) struct RequestDependencies {
-    pub(super) requests: Arc<Requests>,
-    pub(super) recurring: Recurring,
-    pub(super) taking: Worker,
-    /// None on a node with the role `api`.
-    pub(super) timekeeper: Option<Timekeeper>,
-}
-
-impl RequestDependencies {
-    pub(super) fn new(
-        config: &Config,
-        runtime: Runtime,
-        (guard, arrivals): (Arc<Guard>, Arc<dyn NewMessageNotifier>),
-        held: (Arc<Credentials>, DeadLetters),
-    ) -> Self {
-        let delays = config.request.retry_delays.clone();
-        let (intake, taking) = RequestIntake::new(runtime.clone(), Arc::clone(&arrivals));
-        let room = (intake, config.request.intake_limit);
-        let asking = (guard, Arc::clone(&arrivals));
-        let requests = Arc::new(Requests::new(runtime.clone(), asking, held, delays.clone(), room));
-        let wake = Arc::new(Notify::new());
-        let timekeeper = (config.node.role != Role::Api).then(|| {
-            let ways = (Arc::clone(&wake), config.delivery.poll);
-            Timekeeper::new(runtime.clone(), Arc::clone(&arrivals), ways)
-        });
-        let recurring = Recurring::new(runtime, (Arc::clone(&requests), arrivals), wake, delays);
-        Self { requests, recurring, taking, timekeeper }
+/// Starts the intake, and the timekeeper on a node that may send, and adds the services.
+pub(super) fn start(wiring: &mut Wiring, engine: &EngineAccess, letters: DeadLetters) {
+    let (runtime, arrivals) = (wiring.runtime.clone(), &engine.arrivals);
+    let (intake, stores) = RequestIntake::new(runtime.clone(), Arc::clone(arrivals));
+    wiring.supervise_while_used("requests", stores.run());
+    let config = &wiring.config;
+    let (delays, poll) = (config.request.retry_delays.clone(), config.delivery.poll);
+    let requests = Arc::new(Requests::new(
+        runtime.clone(),
+        (Arc::clone(&wiring.guard), Arc::clone(arrivals)),
+        (Arc::clone(&wiring.credentials), letters),
+        delays.clone(),
+        (intake, config.request.intake_limit),
+    ));
+    let wake = Arc::new(Notify::new());
+    if config.node.role != Role::Api {
+        let timekeeper = Timekeeper::new(runtime.clone(), Arc::clone(arrivals), (Arc::clone(&wake), poll));
+        let shutdown = wiring.shutdown.clone();
+        wiring.supervise("timekeeper", timekeeper.run(shutdown));
     }
+    let recurring = Recurring::new(runtime, (Arc::clone(&requests), Arc::clone(arrivals)), wake, delays);
+    wiring.services.add(web::Data::from(requests));
+    wiring.services.add(web::Data::new(recurring));
 }
