@@ -64,6 +64,8 @@ impl PageItem for Route {
 
 /// One message of a route.
 #[derive(Debug, Serialize, ToSchema)]
+// has an effect on the OpenAPI document only: the schema allows no other fields
+#[serde(deny_unknown_fields)]
 #[schema(as = RouteDelivery)]
 pub struct RouteDeliveryView<'m> {
     /// The channel.
