@@ -1,5 +1,7 @@
 //! Checks the sources against the architecture: imports allowed between modules, and code allowed in one place only.
 
+mod files;
+
 use std::collections::BTreeSet;
 
 use crate::sources::rust_texts;

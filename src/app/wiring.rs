@@ -1,4 +1,4 @@
-//! What the parts of the service are wired from, and what they add: tasks, and services for the handlers.
+//! The handles that the parts of the service are wired from, and the tasks and services that they add.
 
 use std::future::Future;
 use std::sync::Arc;
